@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef UTIL_ERR_H
+#define UTIL_ERR_H
+
+/*
+ * Start-time errors travel up as a negative errno plus one line of text for a person: the cause, the
+ * place and the next step, without a trailing newline. Only cmd prints it.
+ */
+struct err {
+	char text[512];
+};
+
+/* Formats the text (err may be NULL) and returns code, which must be a negative errno. */
+int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts "prefix: " in front of the text that is already there; keeps code. */
+int err_prefix(struct err *err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
