@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef DEV_DEV_H
+#define DEV_DEV_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "back/blk.h"
+#include "bus/bus.h"
+#include "loop/loop.h"
+
+struct aml;
+struct bus_region;
+struct chr;
+struct conf_key;
+struct dev;
+struct err;
+struct input;
+struct mem;
+struct pci_slot;
+struct reg_table;
+struct screen;
+struct state;
+
+/* All that a model may touch of the world. Valid until the device is gone. */
+struct env {
+	const char *name; /* instance, for logs: "nvme-0:4.0" */
+	struct loop *loop;
+	struct bus *bus;
+	const struct mem *mem;
+	struct pci_slot *slot; /* where a PCI function goes; NULL for devices that are not on PCI */
+	struct input *input;
+	const struct env_ops *ops;
+	void *arg;
+};
+
+/* How back ends are opened: the machine opens files, the bench hands in memory and fault disks. */
+struct env_ops {
+	struct blk *(*blk_open)(const struct env *env, const struct blk_spec *spec, struct err *err);
+	struct chr *(*chr_open)(const struct env *env, const char *spec, struct err *err);
+};
+
+/* A model: one const instance each, listed in hw/table.c. All calls are made with the device lock held. */
+struct dev_ops {
+	const char *model;		/* value of the .device key: "nvme" */
+	const char *help;		/* one line for -s help */
+	const struct conf_key *keys;	/* every setting */
+	size_t size, conf_size;		/* instance and typed settings: the core allocates both, zeroed */
+	int (*init)(struct dev *d, const struct env *env, const void *conf, struct err *err);
+	/* First run only, before any vCPU. May be NULL. */
+	int (*start)(struct dev *d, struct err *err);
+	/*
+	 * Stop producing work; work that arrives is only recorded. Call dev_paused(d) when nothing is in flight, at
+	 * once or later. NULL: paused at once.
+	 */
+	void (*pause)(struct dev *d);
+	/* Look at the rings once and go on. May be NULL. */
+	void (*resume)(struct dev *d);
+	/* Power-on state; only while paused. */
+	void (*reset)(struct dev *d);
+	/* Frees what init made; must accept a half-made instance. May be NULL. */
+	void (*fini)(struct dev *d);
+	/* Adds the device's objects to the DSDT. May be NULL. */
+	void (*acpi)(const struct dev *d, struct aml *aml);
+};
+
+enum dev_state { DEV_MADE, DEV_RUNNING, DEV_PAUSING, DEV_PAUSED };
+
+/* The first member of every model's instance. Only the core touches it. */
+struct dev {
+	const struct dev_ops *ops;
+	struct env env;
+	void *conf; /* typed settings, kept for the life of the device */
+	pthread_mutex_t lock;
+	enum dev_state state;
+	void (*on_paused)(struct dev *d, void *arg);
+	void *on_paused_arg;
+	struct list link; /* for the owner of the device */
+};
+
+/*
+ * Allocates the instance, keeps conf (malloc'ed, of ops->conf_size; freed with the device through conf_unbind) and
+ * calls init. env is copied. Main thread. On failure nothing is left and conf is freed.
+ */
+int dev_new(const struct dev_ops *ops, const struct env *env, void *conf, struct dev **out, struct err *err);
+/* Only while made or paused. NULL is fine. */
+void dev_free(struct dev *d);
+
+/* Life cycle: made -> running <-> paused -> gone, paused -> reset -> paused. Wrong transitions assert. Loop's thread. */
+int dev_start(struct dev *d, struct err *err);
+/* on_paused runs with the lock held, on the loop's thread, inside the call or later. */
+void dev_pause(struct dev *d, void (*on_paused)(struct dev *d, void *arg), void *arg);
+void dev_resume(struct dev *d);
+void dev_reset(struct dev *d);
+
+/* --- for models --- */
+/* Said by the model once it has nothing in flight after pause. */
+void dev_paused(struct dev *d);
+static inline bool dev_is_running(const struct dev *d)
+{
+	return d->state == DEV_RUNNING;
+}
+
+/*
+ * The three ways in, each of which takes the lock: a region whose handler is a register table or a pair of functions
+ * of the model; callbacks of the loop; batches of disk completions.
+ */
+struct dev_region {
+	struct bus_region region;
+	struct dev *dev;
+	const struct reg_table *regs; /* or: */
+	uint64_t (*read)(struct dev *d, uint64_t offset, unsigned int size);
+	void (*write)(struct dev *d, uint64_t offset, unsigned int size, uint64_t value);
+	bool lock_free; /* handlers run without the lock: PM timer, doorbell stores */
+};
+
+void dev_region_init_regs(struct dev_region *r, struct dev *d, uint64_t len, const struct reg_table *regs);
+void dev_region_init_ops(struct dev_region *r, struct dev *d, uint64_t len,
+			 uint64_t (*read)(struct dev *, uint64_t, unsigned int),
+			 void (*write)(struct dev *, uint64_t, unsigned int, uint64_t));
+
+struct dev_timer {
+	struct loop_timer timer;
+	struct dev *dev;
+	void (*fn)(struct dev *d);
+};
+void dev_timer_init(struct dev_timer *t, struct dev *d, void (*fn)(struct dev *d));
+/* Absolute time of the loop's clock in ns. Any thread with the lock held: the loop is told by a post if needed. */
+void dev_timer_set(struct dev_timer *t, uint64_t deadline_ns);
+void dev_timer_cancel(struct dev_timer *t);
+
+struct dev_post {
+	struct loop_post post;
+	struct dev *dev;
+	void (*fn)(struct dev *d);
+};
+void dev_post_init(struct dev_post *p, struct dev *d, void (*fn)(struct dev *d));
+/* Runs fn soon on the loop's thread with the lock held. Any thread. Cancel: loop's thread. */
+void dev_post(struct dev_post *p);
+void dev_post_cancel(struct dev_post *p);
+
+/* An eventfd on the loop: the kick of a doorbell. */
+struct dev_event {
+	struct loop_fd watch;
+	struct dev *dev;
+	void (*fn)(struct dev_event *e); /* the counter has been cleared */
+	int fd;
+	unsigned int index; /* for the model */
+};
+int dev_event_init(struct dev_event *e, struct dev *d, unsigned int index,
+		   void (*fn)(struct dev_event *e), struct err *err);
+void dev_event_fini(struct dev_event *e); /* accepts one never made (zeroed) */
+
+/* Opens a disk whose completions arrive with the lock held; batch_end (may be NULL) runs after each batch. */
+struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec, void (*batch_end)(struct dev *d),
+			 struct err *err);
+
+/* For entries that are none of the above (input sinks, chr callbacks). */
+void dev_lock(struct dev *d);
+void dev_unlock(struct dev *d);
+
+#endif
