@@ -25,14 +25,15 @@ struct loop;
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 
 enum blk_req_flags {
-	BLK_FUA = 1 << 0,   /* the write is on stable storage when done is called */
+	BLK_FUA = 1 << 0, /* the write is on stable storage when done is called */
 	BLK_UNMAP = 1 << 1, /* WRITE_ZEROES: space may be freed */
 };
 
 struct blk_req {
 	enum blk_op op;
 	unsigned int flags;
-	uint64_t offset, len; /* bytes, multiples of the logical sector; len == sum of iovs for READ and WRITE */
+	/* bytes, multiples of the logical sector; len is the sum of the iovs for READ and WRITE */
+	uint64_t offset, len;
 	const struct iovec *iov;
 	unsigned int iovcnt;
 	/* res: 0 or -errno (-EIO, -ENOSPC, -EINVAL out of range or unaligned, -EROFS, -EOPNOTSUPP). */
@@ -43,8 +44,8 @@ struct blk_req {
 struct blk;
 
 struct blk_info {
-	uint64_t size;		  /* bytes */
-	uint32_t sector;	  /* logical sector: 512..8192 */
+	uint64_t size; /* bytes */
+	uint32_t sector; /* logical sector: 512..8192 */
 	uint32_t physical_sector;
 	bool read_only, discard, write_zeroes;
 	const char *path; /* for messages */
@@ -52,29 +53,42 @@ struct blk_info {
 
 /* How a disk is to be opened: the settings that all disk models share. */
 struct blk_spec {
-	char *path; /* file or block device; "mem:SIZE" for a disk in memory */
-	bool nocache;	/* O_DIRECT */
-	bool sync;	/* O_SYNC */
+	char *path; /* file or block device; "fd:N" one already open; "mem:SIZE" a disk in memory */
+	bool nocache; /* O_DIRECT */
+	bool sync; /* O_SYNC */
 	bool ro;
-	bool nodelete;	/* no discard */
+	bool nodelete; /* no discard */
 	char *sectorsize; /* "L[/P]" */
-	int fd; /* >= 0: already open, path is only for messages */
 };
 
 /* Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. */
-#define BLK_SPEC_KEYS(type, member)                                                                \
-	{ .name = "path", .type = CONF_STR, .offset = offsetof(type, member.path),                \
-	  .help = "image file or block device" },                                                  \
-	{ .name = "nocache", .type = CONF_BOOL, .offset = offsetof(type, member.nocache),         \
-	  .help = "bypass the host's page cache (O_DIRECT)" },                                     \
-	{ .name = "sync", .alias = "direct", .type = CONF_BOOL,                                    \
-	  .offset = offsetof(type, member.sync), .help = "every write is durable (O_SYNC)" },      \
-	{ .name = "ro", .type = CONF_BOOL, .offset = offsetof(type, member.ro),                   \
-	  .help = "read-only" },                                                                   \
-	{ .name = "nodelete", .type = CONF_BOOL, .offset = offsetof(type, member.nodelete),       \
-	  .help = "do not offer discard to the guest" },                                           \
-	{ .name = "sectorsize", .type = CONF_STR, .offset = offsetof(type, member.sectorsize),    \
-	  .help = "logical[/physical] sector size in bytes" }
+#define BLK_SPEC_KEYS(type, member)                                    \
+	{ .name = "path",                                              \
+	  .type = CONF_STR,                                            \
+	  .offset = offsetof(type, member.path),                       \
+	  .help = "image file or block device" },                      \
+		{ .name = "nocache",                                   \
+		  .type = CONF_BOOL,                                   \
+		  .offset = offsetof(type, member.nocache),            \
+		  .help = "bypass the host's page cache (O_DIRECT)" }, \
+		{ .name = "sync",                                      \
+		  .alias = "direct",                                   \
+		  .type = CONF_BOOL,                                   \
+		  .offset = offsetof(type, member.sync),               \
+		  .help = "every write is durable (O_SYNC)" },         \
+		{ .name = "ro",                                        \
+		  .type = CONF_BOOL,                                   \
+		  .offset = offsetof(type, member.ro),                 \
+		  .help = "read-only" },                               \
+		{ .name = "nodelete",                                  \
+		  .type = CONF_BOOL,                                   \
+		  .offset = offsetof(type, member.nodelete),           \
+		  .help = "do not offer discard to the guest" },       \
+	{                                                              \
+		.name = "sectorsize", .type = CONF_STR,                \
+		.offset = offsetof(type, member.sectorsize),           \
+		.help = "logical[/physical] sector size in bytes"      \
+	}
 
 /*
  * Opens and locks the image (whole-file OFD lock: write lock, or read lock when read-only) and picks the engine: the
@@ -106,10 +120,10 @@ void blk_clear_error(struct blk *b);
 
 /* --- the fault engine, for tests: wraps another disk (and owns it) --- */
 struct blk_fault {
-	int fail_nth;	  /* fail the n-th request from now (1 = next) with fail_errno; 0: none; -1: all */
-	int fail_errno;	  /* positive errno */
-	int fail_op;	  /* only count requests of this enum blk_op; -1: any */
-	bool hold;	  /* keep completions until blk_fault_release */
+	int fail_nth; /* fail the n-th request from now (1 = next) with fail_errno; 0: none; -1: all */
+	int fail_errno; /* positive errno */
+	int fail_op; /* only count requests of this enum blk_op; -1: any */
+	bool hold; /* keep completions until blk_fault_release */
 };
 struct blk *blk_open_fault(struct loop *l, struct blk *inner);
 void blk_fault_set(struct blk *b, const struct blk_fault *f);

@@ -10,7 +10,8 @@
  * last one installed gets the events (a tablet takes over from the PS/2 mouse). Main loop's thread only.
  */
 struct input_key_sink {
-	void (*key)(void *arg, uint16_t scancode, int down); /* scancode as in struct screen_msg_key */
+	void (*key)(void *arg, uint16_t scancode,
+		    int down); /* scancode as in struct screen_msg_key */
 	void *arg;
 };
 

@@ -25,13 +25,14 @@
 
 enum screen_msg_type {
 	/* khyve-vnc to khyve */
-	SCREEN_MSG_REFRESH = 1, /* "tell me what changed since the last FRAME"; answered by exactly one FRAME */
-	SCREEN_MSG_KEY,		/* one key went down or up */
-	SCREEN_MSG_POINTER,	/* position and buttons */
-	SCREEN_MSG_CLIENTS,	/* number of authenticated viewers changed */
+	SCREEN_MSG_REFRESH =
+		1, /* "tell me what changed since the last FRAME"; answered by exactly one FRAME */
+	SCREEN_MSG_KEY, /* one key went down or up */
+	SCREEN_MSG_POINTER, /* position and buttons */
+	SCREEN_MSG_CLIENTS, /* number of authenticated viewers changed */
 	/* khyve to khyve-vnc */
 	SCREEN_MSG_FRAME = 64, /* mode and dirty pages */
-	SCREEN_MSG_LEDS,       /* keyboard LEDs as the guest set them */
+	SCREEN_MSG_LEDS, /* keyboard LEDs as the guest set them */
 };
 
 struct screen_msg_hdr {
@@ -41,8 +42,9 @@ struct screen_msg_hdr {
 
 struct screen_msg_key {
 	struct screen_msg_hdr hdr;
-	uint16_t scancode; /* PC/XT set 1 make code; 0xe000 | code for extended keys; 0xe11d is Pause */
-	uint16_t down;	   /* 1 or 0 */
+	uint16_t
+		scancode; /* PC/XT set 1 make code; 0xe000 | code for extended keys; 0xe11d is Pause */
+	uint16_t down; /* 1 or 0 */
 	uint32_t reserved;
 };
 
@@ -69,7 +71,7 @@ struct screen_msg_frame {
 	struct screen_msg_hdr hdr;
 	uint32_t width, height; /* 0 x 0: the screen is off */
 	uint32_t stride, offset; /* bytes; offset + stride * height <= SCREEN_VRAM_SIZE */
-	uint32_t mode_serial;	/* changes with every mode change: everything is dirty then */
+	uint32_t mode_serial; /* changes with every mode change: everything is dirty then */
 	uint32_t reserved;
 	uint64_t dirty[SCREEN_PAGES / 64]; /* bit n: the 4 KiB page n of the memfd changed */
 };

@@ -30,7 +30,7 @@ struct bus_region {
 	const struct bus_region_ops *ops;
 	void *arg;
 	uint64_t len;
-	int priority;	/* overlapping regions: the higher one wins where they overlap */
+	int priority; /* overlapping regions: the higher one wins where they overlap */
 	enum bus_kind kind; /* the rest belongs to the bus */
 	uint64_t base;
 	bool mapped;
@@ -41,7 +41,7 @@ struct bus_doorbell {
 	enum bus_kind kind;
 	uint64_t addr;
 	unsigned int size; /* 1, 2, 4, 8, or 0 for any width */
-	bool match;	   /* only writes of this value */
+	bool match; /* only writes of this value */
 	uint64_t value;
 	int fd;
 	bool active;
@@ -61,7 +61,7 @@ struct bus_slot {
 struct bus_msi {
 	uint64_t addr;
 	uint32_t data;
-	int fd;	 /* fire by writing this eventfd; -1: through the hook */
+	int fd; /* fire by writing this eventfd; -1: through the hook */
 	int gsi; /* route number, -1: none */
 	uint64_t fired;
 };
@@ -105,7 +105,7 @@ void bus_write(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned int si
 struct bus_irq {
 	struct bus *bus;
 	unsigned int gsi; /* 0..BUS_GSIS-1 */
-	bool level;	  /* this source's own level; serialised by the device's lock */
+	bool level; /* this source's own level; serialised by the device's lock */
 };
 
 void bus_irq_init(struct bus *b, struct bus_irq *irq, unsigned int gsi);

@@ -14,14 +14,16 @@
  * register read as the table's fill and ignore writes.
  */
 enum reg_flags {
-	REG_PART = 1 << 0, /* narrower writes merge with what read() returns (must have no side effect) */
+	REG_PART =
+		1
+		<< 0, /* narrower writes merge with what read() returns (must have no side effect) */
 };
 
 struct reg {
 	uint32_t offset;
 	uint8_t width; /* bytes: 1, 2, 4, 8 */
 	uint8_t flags;
-	uint16_t count;	 /* array of registers; 0 means 1 */
+	uint16_t count; /* array of registers; 0 means 1 */
 	uint32_t stride; /* bytes between array elements; 0 means width */
 	const char *name;
 	uint64_t wmask; /* bits that write() may see set; 0 means all. Others arrive as zero */
@@ -31,14 +33,15 @@ struct reg {
 };
 
 struct reg_table {
-	const struct reg *regs; /* ascending, not overlapping (element ranges of arrays may interleave) */
+	const struct reg
+		*regs; /* ascending, not overlapping (element ranges of arrays may interleave) */
 	size_t n;
 	uint8_t fill; /* 0x00 or 0xff */
 };
 
-#define REG_TABLE(regs_, fill_)                                                                    \
-	{                                                                                          \
-		.regs = (regs_), .n = sizeof(regs_) / sizeof((regs_)[0]), .fill = (fill_)          \
+#define REG_TABLE(regs_, fill_)                                                           \
+	{                                                                                 \
+		.regs = (regs_), .n = sizeof(regs_) / sizeof((regs_)[0]), .fill = (fill_) \
 	}
 
 uint64_t reg_read(const struct reg_table *t, void *model, uint64_t offset, unsigned int size);

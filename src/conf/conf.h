@@ -21,9 +21,10 @@ struct conf *conf_new(void);
 void conf_free(struct conf *c);
 
 /* Where a value was given: "FILE:LINE:COLUMN" or "-o" or "-s 3,nvme,..."; copied. NULL: built in. */
-int conf_set(struct conf *c, const char *key, const char *value, const char *where, struct err *err);
-int conf_setf(struct conf *c, const char *where, struct err *err, const char *key, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+int conf_set(struct conf *c, const char *key, const char *value, const char *where,
+	     struct err *err);
+int conf_setf(struct conf *c, const char *where, struct err *err, const char *key, const char *fmt,
+	      ...) __attribute__((format(printf, 5, 6)));
 /* "KEY=VALUE" as -o takes it; the value must not be empty. */
 int conf_set_assignment(struct conf *c, const char *text, const char *where, struct err *err);
 /* key=value lines as -k takes them: no blanks around =, # lines and empty lines skipped. All errors name path:line:column. */
@@ -41,7 +42,8 @@ int conf_get_bool(const struct conf *c, const char *key, bool *out, struct err *
 int conf_get_u64(const struct conf *c, const char *key, uint64_t *out, struct err *err);
 
 /* Calls fn for each direct child name of node ("" = root) in the order numbers-then-names; stops at the first non-zero. */
-int conf_each(const struct conf *c, const char *node, int (*fn)(void *arg, const char *name), void *arg);
+int conf_each(const struct conf *c, const char *node, int (*fn)(void *arg, const char *name),
+	      void *arg);
 
 /* After this conf_set fails; expansion of every value has been checked. */
 int conf_freeze(struct conf *c, struct err *err);
@@ -49,9 +51,9 @@ int conf_freeze(struct conf *c, struct err *err);
 void conf_dump(const struct conf *c, FILE *f);
 
 enum conf_type {
-	CONF_STR,  /* char *, malloc'ed by conf_bind; NULL when unset and without default */
+	CONF_STR, /* char *, malloc'ed by conf_bind; NULL when unset and without default */
 	CONF_BOOL, /* bool */
-	CONF_U64,  /* uint64_t, min..max */
+	CONF_U64, /* uint64_t, min..max */
 	CONF_SIZE, /* uint64_t bytes, min..max; a bare number is bytes times unit */
 	CONF_ENUM, /* int, index in choices */
 };
@@ -60,20 +62,20 @@ enum conf_type {
 struct conf_key {
 	const char *name; /* below the node; "#" stands for a decimal number in node tables */
 	enum conf_type type;
-	size_t offset;	   /* in the typed struct */
-	const char *def;   /* text of the default, NULL: zero or unset */
+	size_t offset; /* in the typed struct */
+	const char *def; /* text of the default, NULL: zero or unset */
 	uint64_t min, max; /* max 0: no limit */
-	uint64_t unit;	   /* CONF_SIZE; 0 means 1 */
+	uint64_t unit; /* CONF_SIZE; 0 means 1 */
 	const char *const *choices; /* CONF_ENUM, NULL-terminated */
 	bool required;
-	bool ignored;	   /* accepted for compatibility, has no effect: not stored */
+	bool ignored; /* accepted for compatibility, has no effect: not stored */
 	const char *alias; /* old name accepted as well, or NULL */
-	const char *help;  /* one line */
+	const char *help; /* one line */
 };
 
-#define CONF_KEY_END                                                                               \
-	{                                                                                          \
-		.name = NULL                                                                       \
+#define CONF_KEY_END         \
+	{                    \
+		.name = NULL \
 	}
 
 /*

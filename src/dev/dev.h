@@ -39,16 +39,17 @@ struct env {
 
 /* How back ends are opened: the machine opens files, the bench hands in memory and fault disks. */
 struct env_ops {
-	struct blk *(*blk_open)(const struct env *env, const struct blk_spec *spec, struct err *err);
+	struct blk *(*blk_open)(const struct env *env, const struct blk_spec *spec,
+				struct err *err);
 	struct chr *(*chr_open)(const struct env *env, const char *spec, struct err *err);
 };
 
 /* A model: one const instance each, listed in hw/table.c. All calls are made with the device lock held. */
 struct dev_ops {
-	const char *model;		/* value of the .device key: "nvme" */
-	const char *help;		/* one line for -s help */
-	const struct conf_key *keys;	/* every setting */
-	size_t size, conf_size;		/* instance and typed settings: the core allocates both, zeroed */
+	const char *model; /* value of the .device key: "nvme" */
+	const char *help; /* one line for -s help */
+	const struct conf_key *keys; /* every setting */
+	size_t size, conf_size; /* instance and typed settings: the core allocates both, zeroed */
 	int (*init)(struct dev *d, const struct env *env, const void *conf, struct err *err);
 	/* First run only, before any vCPU. May be NULL. */
 	int (*start)(struct dev *d, struct err *err);
@@ -85,7 +86,8 @@ struct dev {
  * Allocates the instance, keeps conf (malloc'ed, of ops->conf_size; freed with the device through conf_unbind) and
  * calls init. env is copied. Main thread. On failure nothing is left and conf is freed.
  */
-int dev_new(const struct dev_ops *ops, const struct env *env, void *conf, struct dev **out, struct err *err);
+int dev_new(const struct dev_ops *ops, const struct env *env, void *conf, struct dev **out,
+	    struct err *err);
 /* Only while made or paused. NULL is fine. */
 void dev_free(struct dev *d);
 
@@ -117,7 +119,8 @@ struct dev_region {
 	bool lock_free; /* handlers run without the lock: PM timer, doorbell stores */
 };
 
-void dev_region_init_regs(struct dev_region *r, struct dev *d, uint64_t len, const struct reg_table *regs);
+void dev_region_init_regs(struct dev_region *r, struct dev *d, uint64_t len,
+			  const struct reg_table *regs);
 void dev_region_init_ops(struct dev_region *r, struct dev *d, uint64_t len,
 			 uint64_t (*read)(struct dev *, uint64_t, unsigned int),
 			 void (*write)(struct dev *, uint64_t, unsigned int, uint64_t));
@@ -155,8 +158,8 @@ int dev_event_init(struct dev_event *e, struct dev *d, unsigned int index,
 void dev_event_fini(struct dev_event *e); /* accepts one never made (zeroed) */
 
 /* Opens a disk whose completions arrive with the lock held; batch_end (may be NULL) runs after each batch. */
-struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec, void (*batch_end)(struct dev *d),
-			 struct err *err);
+struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
+			 void (*batch_end)(struct dev *d), struct err *err);
 
 /* For entries that are none of the above (input sinks, chr callbacks). */
 void dev_lock(struct dev *d);

@@ -41,7 +41,8 @@ void loop_fake_advance(struct loop *l, uint64_t ns);
 
 /* --- descriptors: level-triggered readiness --- */
 struct loop_fd {
-	void (*fn)(struct loop_fd *w, unsigned int events); /* events: EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
+	void (*fn)(struct loop_fd *w,
+		   unsigned int events); /* events: EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
 	struct loop *loop;
 	int fd; /* -1: not registered */
 	unsigned int events;
@@ -61,7 +62,7 @@ struct loop_timer {
 	void (*fn)(struct loop_timer *t);
 	struct loop *loop;
 	uint64_t deadline_ns; /* valid while armed */
-	int heap_index;	      /* -1: not armed */
+	int heap_index; /* -1: not armed */
 };
 
 void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loop_timer *t));
@@ -91,13 +92,14 @@ void loop_post_cancel(struct loop_post *p);
 enum loop_op { LOOP_OP_READV, LOOP_OP_WRITEV, LOOP_OP_FSYNC, LOOP_OP_FALLOCATE };
 
 struct loop_io {
-	void (*done)(struct loop_io *io, int res); /* bytes or -errno, as the system call would return */
+	void (*done)(struct loop_io *io,
+		     int res); /* bytes or -errno, as the system call would return */
 	enum loop_op op;
 	int fd;
 	const struct iovec *iov; /* valid until done */
 	unsigned int iovcnt;
 	uint64_t offset, len; /* len: FALLOCATE */
-	int flags;	      /* READV/WRITEV: RWF_*; FALLOCATE: mode; FSYNC: 0 or IORING_FSYNC_DATASYNC (1) */
+	int flags; /* READV/WRITEV: RWF_*; FALLOCATE: mode; FSYNC: 0 or IORING_FSYNC_DATASYNC (1) */
 };
 
 /* Queues the operation; it is submitted at the next wait or loop_io_flush(). done runs exactly once, never inside. */
@@ -117,7 +119,7 @@ void loop_idle_del(struct loop_idle *i);
 
 /* Figures for tests and the control socket. */
 struct loop_stats {
-	uint64_t waits;	    /* system calls that waited or submitted */
+	uint64_t waits; /* system calls that waited or submitted */
 	uint64_t callbacks; /* callbacks run */
 };
 void loop_stats_get(const struct loop *l, struct loop_stats *out);

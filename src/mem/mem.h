@@ -34,10 +34,12 @@ struct mem *mem_new(void);
 void mem_free(struct mem *m);
 
 enum mem_flags {
-	MEM_SHARED_MEMFD = 1 << 0, /* another process will map it; else private anonymous with huge page advice */
-	MEM_WIRED = 1 << 1,	   /* mlock */
+	MEM_SHARED_MEMFD =
+		1
+		<< 0, /* another process will map it; else private anonymous with huge page advice */
+	MEM_WIRED = 1 << 1, /* mlock */
 	MEM_PREFAULT = 1 << 2,
-	MEM_IN_CORE = 1 << 3,	   /* leave it in core dumps */
+	MEM_IN_CORE = 1 << 3, /* leave it in core dumps */
 };
 
 /* Allocates len bytes (page multiple), 2 MiB aligned, zeroed, and adds them at gpa. Regions must not overlap. */

@@ -15,8 +15,8 @@ struct pci_fn;
 struct reg_table;
 
 #define PCI_BARS 6
-#define PCI_CFG_SIZE 256	 /* conventional space, backed by cfg[] */
-#define PCI_CFG_EXT_SIZE 4096	 /* reads beyond PCI_CFG_SIZE are zero */
+#define PCI_CFG_SIZE 256 /* conventional space, backed by cfg[] */
+#define PCI_CFG_EXT_SIZE 4096 /* reads beyond PCI_CFG_SIZE are zero */
 #define PCI_MSIX_MAX 64
 
 enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
@@ -45,13 +45,15 @@ struct pci_desc {
 	uint32_t class_code; /* class << 16 | subclass << 8 | interface */
 	uint8_t revision;
 	uint8_t intx_pin; /* 0 none, 1..4 = INTA..INTD */
-	struct pci_bar_desc bars[PCI_BARS]; /* a MEM64 BAR takes the next entry too: leave that NONE */
+	struct pci_bar_desc
+		bars[PCI_BARS]; /* a MEM64 BAR takes the next entry too: leave that NONE */
 	struct {
 		uint16_t vectors; /* 0: no MSI-X */
-		uint8_t bar;	  /* BAR that holds table and PBA; the core claims that range of it */
-		uint32_t table, pba; /* offsets; the table is at a multiple of 4096, the PBA behind it */
+		uint8_t bar; /* BAR that holds table and PBA; the core claims that range of it */
+		uint32_t table,
+			pba; /* offsets; the table is at a multiple of 4096, the PBA behind it */
 	} msix;
-	bool msi;     /* one vector, 64-bit, no masking; used when MSI-X is absent */
+	bool msi; /* one vector, 64-bit, no masking; used when MSI-X is absent */
 	bool express; /* PCI Express capability of an integrated endpoint */
 	const struct pci_cap *caps;
 	size_t ncaps;

@@ -31,10 +31,10 @@ void log_write_limited(struct log_site *site, enum log_level level, const char *
 #define log_warn(tag, ...) log_write(LOG_LEVEL_WARN, tag, __VA_ARGS__)
 #define log_info(tag, ...) log_write(LOG_LEVEL_INFO, tag, __VA_ARGS__)
 #define log_debug(tag, ...) log_write(LOG_LEVEL_DEBUG, tag, __VA_ARGS__)
-#define log_limited(level, tag, ...)                                                               \
-	do {                                                                                       \
-		static struct log_site log_site_;                                                  \
-		log_write_limited(&log_site_, level, tag, __VA_ARGS__);                            \
+#define log_limited(level, tag, ...)                                    \
+	do {                                                            \
+		static struct log_site log_site_;                       \
+		log_write_limited(&log_site_, level, tag, __VA_ARGS__); \
 	} while (0)
 
 #endif

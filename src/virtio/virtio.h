@@ -17,7 +17,7 @@ struct virtio;
 
 /* What a virtio device is, as data plus callbacks. The transport offers the ring features and VERSION_1 itself. */
 struct virtio_desc {
-	uint16_t id;	     /* virtio 1.2 s5 */
+	uint16_t id; /* virtio 1.2 s5 */
 	uint32_t class_code; /* PCI */
 	uint16_t queues;
 	uint16_t queue_size; /* power of two, <= VIRTQ_MAX_SIZE */
@@ -75,7 +75,8 @@ bool virtio_queue_ready(const struct virtio *v, unsigned int q);
 /* Pops from queue q. On a broken chain marks the device NEEDS_RESET and returns 0. */
 int virtio_pop(struct virtio *v, unsigned int q, struct virtq_chain *c);
 /* Pushes; ignored when generation is not the current one. Interrupts are sent by virtio_flush. */
-void virtio_push(struct virtio *v, unsigned int q, uint32_t generation, uint16_t head, uint32_t written);
+void virtio_push(struct virtio *v, unsigned int q, uint32_t generation, uint16_t head,
+		 uint32_t written);
 /* Publishes what was pushed on q and interrupts if the guest wants it. Once per batch. */
 void virtio_flush(struct virtio *v, unsigned int q);
 /* Device error (virtio 1.2 s2.1.2): sets DEVICE_NEEDS_RESET and tells the driver. */

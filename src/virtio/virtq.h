@@ -33,8 +33,9 @@ struct virtq {
 /* One request. The readable pieces come first. Lengths are what was checked. */
 struct virtq_chain {
 	uint16_t head;
-	uint16_t nread, nwrite;	   /* iovs of each direction */
-	uint32_t read_len, write_len; /* bytes, saturating check: chains over 2^32 - 1 are refused */
+	uint16_t nread, nwrite; /* iovs of each direction */
+	uint32_t read_len,
+		write_len; /* bytes, saturating check: chains over 2^32 - 1 are refused */
 	struct iovec iov[VIRTQ_MAX_IOV];
 };
 
@@ -57,6 +58,7 @@ bool virtq_is_empty(const struct virtq *q);
 size_t virtq_read(const struct virtq_chain *c, size_t offset, void *buf, size_t len);
 size_t virtq_write(const struct virtq_chain *c, size_t offset, const void *buf, size_t len);
 /* Sub-range of one direction as iovecs; returns the count, or -EINVAL if out of range, -E2BIG if over max. */
-int virtq_slice(const struct virtq_chain *c, bool writable, size_t offset, size_t len, struct iovec *iov, int max);
+int virtq_slice(const struct virtq_chain *c, bool writable, size_t offset, size_t len,
+		struct iovec *iov, int max);
 
 #endif
