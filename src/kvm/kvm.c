@@ -229,6 +229,7 @@ int kvm_reset(struct kvm *k, struct err *err)
 	int r;
 
 	for (unsigned int i = 0; i < k->ncpus; i++) {
+		k->cpus[i].stuck = false;
 		r = kvm_state_restore(&k->cpus[i], err);
 		if (r < 0)
 			return r;

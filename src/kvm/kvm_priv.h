@@ -3,6 +3,7 @@
 #ifndef KVM_KVM_PRIV_H
 #define KVM_KVM_PRIV_H
 
+#include <asm/kvm_para.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -25,6 +26,7 @@ struct kvm_vcpu {
 	pthread_t thread;
 	bool thread_made;
 	bool parked; /* under kvm->lock */
+	bool stuck; /* stopped by an exit it cannot resume from: only a reset helps */
 	struct kvm_vcpu_state *initial;
 	uint64_t user_io, user_mmio, user_other;
 };

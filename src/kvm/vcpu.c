@@ -140,26 +140,13 @@ static bool wait_for_run(struct kvm_vcpu *v)
 	pthread_mutex_lock(&k->lock);
 	v->parked = true;
 	pthread_cond_broadcast(&k->changed);
-	while (k->wish == KVM_WISH_PARK)
+	while (k->wish == KVM_WISH_PARK || (v->stuck && k->wish == KVM_WISH_RUN))
 		pthread_cond_wait(&k->changed, &k->lock);
 	run = k->wish == KVM_WISH_RUN;
 	v->parked = false;
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&k->lock);
 	return run;
-}
-
-/* After an exit that the vCPU cannot resume from: stay away from KVM_RUN until the next order to park. */
-static void wait_for_park(struct kvm_vcpu *v)
-{
-	struct kvm *k = v->kvm;
-
-	pthread_mutex_lock(&k->lock);
-	v->parked = true;
-	pthread_cond_broadcast(&k->changed);
-	while (k->wish == KVM_WISH_RUN)
-		pthread_cond_wait(&k->changed, &k->lock);
-	pthread_mutex_unlock(&k->lock);
 }
 
 static void *vcpu_thread(void *arg)
@@ -183,12 +170,12 @@ static void *vcpu_thread(void *arg)
 					break;
 				if (errno == EINTR)
 					continue;
+				v->stuck = true;
 				stop(v, KVM_STOP_ERROR, strerror(errno));
-				wait_for_park(v);
 				break;
 			}
 			if (!handle_exit(v)) {
-				wait_for_park(v);
+				v->stuck = true;
 				break;
 			}
 		}
