@@ -59,6 +59,8 @@ struct pci_desc {
 	size_t ncaps;
 	/* After the core took a config write of [offset, offset + size); for chipset registers. May be NULL. */
 	void (*config_written)(struct pci_fn *fn, unsigned int offset, unsigned int size);
+	/* Before the core answers a config read of it, for windows (virtio 1.2 s4.1.4.9). May be NULL. */
+	void (*config_reading)(struct pci_fn *fn, unsigned int offset, unsigned int size);
 	/* BAR bar was mapped at addr, or unmapped (addr == UINT64_MAX). May be NULL. Lock held. */
 	void (*bar_moved)(struct pci_fn *fn, unsigned int bar, uint64_t addr);
 	/* Bus master or INTx disable changed, function level reset etc. are handled by the core. */

@@ -4,6 +4,7 @@
 #define VIRTIO_VIRTQ_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -12,7 +13,8 @@
 /*
  * The split virtqueue of virtio 1.2 s2.7, seen from the device: the only walker of descriptor chains. Addresses and
  * size are latched when the queue is enabled. Every descriptor is copied once and checked; a chain that breaks a rule
- * makes virtq_pop return -EINVAL, and the transport then sets DEVICE_NEEDS_RESET.
+ * makes virtq_pop return -EINVAL, and the transport then sets DEVICE_NEEDS_RESET. While the function's bus master bit
+ * is clear nothing is read from or written to the rings.
  */
 #define VIRTQ_MAX_SIZE 1024
 #define VIRTQ_MAX_IOV 256 /* host pieces of one chain */
@@ -24,9 +26,8 @@ struct virtq {
 	struct virtq_avail *avail;
 	struct virtq_used *used;
 	uint16_t last_avail, used_idx, signalled_used;
-	bool event_idx, indirect, signalled_valid;
+	bool event_idx, indirect;
 	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* heads handed out and not pushed */
-	uint16_t in_flight_count;
 	uint64_t popped, pushed; /* counters that tests compare */
 };
 
@@ -34,12 +35,14 @@ struct virtq {
 struct virtq_chain {
 	uint16_t head;
 	uint16_t nread, nwrite; /* iovs of each direction */
-	uint32_t read_len,
-		write_len; /* bytes, saturating check: chains over 2^32 - 1 are refused */
+	uint32_t read_len, write_len; /* bytes; chains over 2^32 - 1 are refused */
 	struct iovec iov[VIRTQ_MAX_IOV];
 };
 
-/* Latches and checks addresses (virtio 1.2 s2.7 alignment: 16, 2, 4). 0, or -EINVAL. */
+/*
+ * Latches and checks addresses (virtio 1.2 s2.7: alignment 16, 2, 4; rings must be RAM and must not overlap each
+ * other). features: the negotiated ones. 0, or -EINVAL with the queue left disabled.
+ */
 int virtq_enable(struct virtq *q, const struct dma *dma, uint16_t size, gpa_t desc, gpa_t avail,
 		 gpa_t used, uint64_t features);
 void virtq_disable(struct virtq *q);
