@@ -15,8 +15,9 @@ struct err;
  * One event loop per thread with one wait point. The io_uring engine puts descriptors, timers, posts and file
  * I/O on one ring, so that a wake-up costs one system call; the epoll engine does the same without file I/O;
  * the fake engine never sleeps and has a clock that the test moves. Callbacks run on the loop's thread, one at a
- * time. Only loop_post() and loop_stop() may be called from other threads. The caller owns all watch structs; they
- * must stay valid until removed. After a removal returns, the callback does not run any more.
+ * time. The loop belongs to the thread that first steps it; only loop_post(), loop_stop() and loop_now() may be called
+ * from others (before the first step and after the last one: everything, from one thread). The caller owns all watch
+ * structs; they must stay valid until removed. After a removal returns, the callback does not run any more.
  */
 struct loop;
 
@@ -34,12 +35,16 @@ void loop_run(struct loop *l);
 int loop_step(struct loop *l, bool wait);
 void loop_stop(struct loop *l);
 
-/* CLOCK_MONOTONIC in ns as of this wake-up; the test's clock with LOOP_FAKE. */
+/* CLOCK_MONOTONIC in ns, or the test's clock with LOOP_FAKE. Any thread. */
 uint64_t loop_now(struct loop *l);
-/* LOOP_FAKE only: moves the clock and runs the timers that are due. */
+/* LOOP_FAKE only: moves the clock, stopping at each deadline on the way to run what is due. Nothing but timers runs. */
 void loop_fake_advance(struct loop *l, uint64_t ns);
 
-/* --- descriptors: level-triggered readiness --- */
+/*
+ * --- descriptors: level-triggered readiness ---
+ * With EPOLLET: the callback runs once per wake-up of the descriptor, whether or not anybody reads it. That makes an
+ * eventfd a kick that costs no system call of its own: watch it with EPOLLIN | EPOLLET and never read it.
+ */
 struct loop_fd {
 	void (*fn)(struct loop_fd *w,
 		   unsigned int events); /* events: EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
@@ -51,10 +56,11 @@ struct loop_fd {
 	} priv;
 };
 
-/* 0 or -errno. The descriptor stays the caller's. */
+/* 0 or -errno. The descriptor stays the caller's, who closes it after the removal. Files are always ready. */
 int loop_fd_add(struct loop *l, struct loop_fd *w, int fd, unsigned int events);
-/* Changes the wanted events; 0 keeps the watch without events. */
+/* Changes the wanted events; 0 keeps the watch without events, hang-ups included. */
 void loop_fd_events(struct loop_fd *w, unsigned int events);
+/* One that is not registered (zeroed, or fd -1) is fine. */
 void loop_fd_del(struct loop_fd *w);
 
 /* --- timers: one shot, absolute time of loop_now() --- */
