@@ -30,7 +30,7 @@ struct bus_region {
 	const struct bus_region_ops *ops;
 	void *arg;
 	uint64_t len;
-	int priority; /* overlapping regions: the higher one wins where they overlap */
+	int priority; /* the higher one wins where regions overlap, then the one mapped first */
 	enum bus_kind kind; /* the rest belongs to the bus */
 	uint64_t base;
 	bool mapped;
@@ -90,12 +90,18 @@ struct bus_host_ops {
 struct bus *bus_new(const struct bus_host_ops *ops, void *arg);
 void bus_free(struct bus *b);
 
-/* Maps r (ops, arg, len, priority set by the caller) at base. -ENOSPC when the map is full, -EINVAL when it wraps. */
+/*
+ * Maps r (ops, arg, len, priority set by the caller) at base. -ENOSPC when the map is full, -EINVAL when it is empty
+ * or leaves the space. Any thread.
+ */
 int bus_map(struct bus *b, struct bus_region *r, enum bus_kind kind, uint64_t base);
 void bus_unmap(struct bus *b, struct bus_region *r);
 
-/* Accesses from a vCPU (or a test). Unclaimed reads are all ones, unclaimed writes vanish; an access that straddles
- * regions is split into bytes. size 1, 2, 4 or 8. */
+/*
+ * Accesses from a vCPU (or a test). The region that owns the first byte takes the access if all of it fits in there,
+ * even where a higher one covers later bytes (port CF9 inside the dword at CF8). Else it is split into bytes.
+ * Unclaimed reads are all ones, unclaimed writes vanish. size 1, 2, 4 or 8.
+ */
 uint64_t bus_read(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned int size);
 void bus_write(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned int size, uint64_t value);
 

@@ -14,9 +14,7 @@
  * register read as the table's fill and ignore writes.
  */
 enum reg_flags {
-	REG_PART =
-		1
-		<< 0, /* narrower writes merge with what read() returns (must have no side effect) */
+	REG_PART = 1 << 0, /* narrower writes merge with what read() returns (no side effects) */
 };
 
 struct reg {
@@ -33,8 +31,7 @@ struct reg {
 };
 
 struct reg_table {
-	const struct reg
-		*regs; /* ascending, not overlapping (element ranges of arrays may interleave) */
+	const struct reg *regs; /* ascending, apart (elements of arrays may interleave) */
 	size_t n;
 	uint8_t fill; /* 0x00 or 0xff */
 };

@@ -27,6 +27,7 @@ struct mem_region {
 	gpa_t gpa;
 	uint64_t len;
 	void *host;
+	int fd; /* memfd (MEM_SHARED_MEMFD), else -1 */
 };
 
 struct mem *mem_new(void);
@@ -34,9 +35,7 @@ struct mem *mem_new(void);
 void mem_free(struct mem *m);
 
 enum mem_flags {
-	MEM_SHARED_MEMFD =
-		1
-		<< 0, /* another process will map it; else private anonymous with huge page advice */
+	MEM_SHARED_MEMFD = 1 << 0, /* another process will map it; else private and anonymous */
 	MEM_WIRED = 1 << 1, /* mlock */
 	MEM_PREFAULT = 1 << 2,
 	MEM_IN_CORE = 1 << 3, /* leave it in core dumps */
@@ -53,7 +52,7 @@ int mem_read(const struct mem *m, gpa_t gpa, void *buf, size_t len);
 int mem_write(const struct mem *m, gpa_t gpa, const void *buf, size_t len);
 int mem_fill(const struct mem *m, gpa_t gpa, int byte, size_t len);
 
-/* Splits [gpa, gpa+len) at region ends into at most max pieces. Returns the count, -EFAULT, or -E2BIG. */
+/* Splits [gpa, gpa+len) at region ends into at most max pieces. Returns the count (0 for len 0), -EFAULT, or -E2BIG. */
 int mem_iov(const struct mem *m, gpa_t gpa, uint64_t len, struct iovec *iov, int max);
 
 /* Pointer to len bytes inside one region for structures that live long (rings), or NULL. align is a power of two. */
