@@ -13,7 +13,8 @@ struct err;
 /*
  * The configuration tree of bhyve_config(5): dotted names, string values, last write wins, %(name) expands
  * another variable and %% is a percent sign. Every value remembers where it came from, so that complaints
- * name the place. A tree is used by one thread at a time.
+ * name the place. A key is 1 to 16 names of letters, digits, _ and -, with dots between; a key with a value has no
+ * keys below it. A value is not empty and does not begin or end with a blank. One thread at a time uses a tree.
  */
 struct conf;
 
@@ -29,6 +30,8 @@ int conf_setf(struct conf *c, const char *where, struct err *err, const char *ke
 int conf_set_assignment(struct conf *c, const char *text, const char *where, struct err *err);
 /* key=value lines as -k takes them: no blanks around =, # lines and empty lines skipped. All errors name path:line:column. */
 int conf_load_file(struct conf *c, const char *path, struct err *err);
+/* The same from memory (the control socket); name stands for the path in messages. */
+int conf_load_text(struct conf *c, const char *name, const char *text, size_t len, struct err *err);
 
 /* The unexpanded value or NULL. Valid until the next conf_set of that key. */
 const char *conf_get(const struct conf *c, const char *key);
@@ -60,11 +63,12 @@ enum conf_type {
 
 /* One setting of a model or of the machine. Tables end with an entry whose name is NULL. */
 struct conf_key {
-	const char *name; /* below the node; "#" stands for a decimal number in node tables */
+	/* Below the node. In "vcpu.#.cpuset" # is any decimal number: such keys are checked, never stored. */
+	const char *name;
 	enum conf_type type;
 	size_t offset; /* in the typed struct */
 	const char *def; /* text of the default, NULL: zero or unset */
-	uint64_t min, max; /* max 0: no limit */
+	uint64_t min, max; /* max 0: no limit; CONF_STR: max is in bytes */
 	uint64_t unit; /* CONF_SIZE; 0 means 1 */
 	const char *const *choices; /* CONF_ENUM, NULL-terminated */
 	bool required;
@@ -81,7 +85,8 @@ struct conf_key {
 /*
  * Fills the typed struct from the children of node: defaults, then values, checked against the table. Names that
  * the table does not list are an error that names the place and the nearest valid name, except those in skip
- * (NULL-terminated, may be NULL): nodes that somebody else binds. Strings are owned by out: conf_unbind frees them.
+ * (NULL-terminated, may be NULL): nodes that somebody else binds. out is zeroed by the caller; it owns its strings, which
+ * conf_unbind frees; after a failure there is nothing to free.
  */
 int conf_bind(const struct conf *c, const char *node, const struct conf_key *keys, void *out,
 	      const char *const *skip, struct err *err);
