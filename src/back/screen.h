@@ -79,4 +79,38 @@ struct screen_msg_frame {
 _Static_assert(sizeof(struct screen_msg_key) == 16, "wire format");
 _Static_assert(sizeof(struct screen_msg_frame) == 32 + SCREEN_PAGES / 8, "wire format");
 
+/*
+ * khyve's side of the link. The machine makes one screen and hands it to the display model in its env; whoever starts
+ * the viewer attaches its socket. Main loop's thread unless noted.
+ */
+struct err;
+struct input;
+struct loop;
+struct screen;
+
+struct screen_mode {
+	uint32_t width, height; /* 0 x 0: off */
+	uint32_t stride, offset; /* bytes into the video memory */
+};
+
+/* Makes the memfd (SCREEN_VRAM_SIZE, zeroed, sealed against resizing). Keys and pointer events go to input. */
+struct screen *screen_new(struct loop *l, struct input *input, struct err *err);
+/* Detaches. NULL is fine. */
+void screen_free(struct screen *s);
+/* The video memory, and its descriptor for the viewer. */
+void *screen_vram(const struct screen *s);
+int screen_memfd(const struct screen *s);
+
+/* The guest set a mode; the next FRAME says that everything changed. -EINVAL if it does not fit. Any thread. */
+int screen_set_mode(struct screen *s, const struct screen_mode *mode);
+/* fn sets the bits of the 4 KiB pages of video memory that changed since it was last called. */
+void screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg);
+
+/* Takes over the socket (closed on detach). gone is called once when the viewer has closed it or broke the rules. */
+int screen_attach(struct screen *s, int sock, void (*gone)(void *arg), void *arg);
+void screen_detach(struct screen *s);
+/* fn is called when the number of viewers' clients changes; 0 after a detach. */
+void screen_on_clients(struct screen *s, void (*fn)(void *arg, unsigned int count), void *arg);
+unsigned int screen_clients(const struct screen *s);
+
 #endif

@@ -33,6 +33,7 @@ struct env {
 	const struct mem *mem;
 	struct pci_slot *slot; /* where a PCI function goes; NULL for devices that are not on PCI */
 	struct input *input;
+	struct screen *screen; /* for the display model; NULL: the machine has no screen */
 	const struct env_ops *ops;
 	void *arg;
 };

@@ -21,6 +21,11 @@ void log_set(int fd, enum log_level level)
 	atomic_store(&log_lowest, (int)level);
 }
 
+void log_set_level(enum log_level level)
+{
+	atomic_store(&log_lowest, (int)level);
+}
+
 enum log_level log_level_get(void)
 {
 	return (enum log_level)atomic_load(&log_lowest);

@@ -18,6 +18,7 @@ struct log_site {
 
 /* Sets the descriptor that lines go to (-1: nowhere; the default is 2) and the lowest level kept. Any thread. */
 void log_set(int fd, enum log_level level);
+void log_set_level(enum log_level level);
 enum log_level log_level_get(void);
 
 /* Writes one line in one write(2), "LEVEL tag: text". tag names the module or device instance. Any thread. */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef BACK_LISTEN_H
+#define BACK_LISTEN_H
+
+#include <stddef.h>
+
+struct err;
+
+/*
+ * Opens a listening stream socket (non-blocking, close-on-exec) for an address that a person wrote:
+ * PORT, ADDR:PORT, NAME:PORT, [V6ADDR]:PORT, [V6ADDR%ZONE]:PORT or unix:PATH (mode 0600; a socket file without a
+ * listener is replaced). Without ADDR it is 127.0.0.1. [::] also takes IPv4. Returns the descriptor or -errno with a
+ * text that names the address. text gets the address in canonical form, with the port the kernel chose for port 0.
+ */
+int listen_open(const char *addr, char *text, size_t size, struct err *err);
+/* Removes the file of a unix:PATH address; nothing for others. */
+void listen_unlink(const char *text);
+
+#endif
