@@ -9,10 +9,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "back/listen.h"
 #include "loop/loop.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -36,7 +35,7 @@ struct control {
 	void *arg;
 	struct loop_fd watch;
 	int fd;
-	struct sockaddr_un addr;
+	char addr[128];
 	struct list clients;
 	unsigned int nclients;
 };
@@ -235,33 +234,11 @@ static void on_listen(struct loop_fd *w, unsigned int events)
 	client_flush(c);
 }
 
-/* A socket file without anybody listening is what a killed process leaves behind. */
-static int bind_path(struct control *c, const char *path, struct err *err)
-{
-	int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool alive =
-		probe >= 0 && connect(probe, (struct sockaddr *)&c->addr, sizeof(c->addr)) == 0;
-	mode_t old;
-	int r;
-
-	fd_close(&probe);
-	if (alive)
-		return err_set(err, -EADDRINUSE,
-			       "control.path: another program already listens on %s", path);
-	unlink(path);
-	old = umask(0177);
-	r = bind(c->fd, (struct sockaddr *)&c->addr, sizeof(c->addr)) < 0 ? -errno : 0;
-	umask(old);
-	if (r < 0)
-		return err_set(err, r, "control.path: cannot create the socket %s: %s", path,
-			       strerror(-r));
-	return 0;
-}
-
 int control_new(struct loop *l, const char *path, const struct control_cmd *cmds, void *arg,
 		struct control **out, struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
+	char addr[128];
 	int r;
 
 	if (!c)
@@ -272,28 +249,18 @@ int control_new(struct loop *l, const char *path, const struct control_cmd *cmds
 	c->fd = -1;
 	c->watch = (struct loop_fd){ .fn = on_listen, .fd = -1 };
 	list_init(&c->clients);
-	c->addr.sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(c->addr.sun_path)) {
-		free(c);
-		return err_set(
-			err, -ENAMETOOLONG,
-			"control.path: %s is longer than the %zu bytes a socket path may have",
-			path, sizeof(c->addr.sun_path) - 1);
-	}
-	strncpy(c->addr.sun_path, path, sizeof(c->addr.sun_path) - 1);
-	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	r = c->fd < 0 ? err_set(err, -errno, "cannot create a socket: %s", strerror(errno))
-		      : bind_path(c, path, err);
+	if (snprintf(addr, sizeof(addr), "unix:%s", path) >= (int)sizeof(addr))
+		r = err_set(err, -ENAMETOOLONG, "the path is too long");
+	else
+		r = c->fd = listen_open(addr, c->addr, sizeof(c->addr), err);
 	if (r < 0) {
-		fd_close(&c->fd);
 		free(c);
-		return r;
+		return err_prefix(err, r, "control.path");
 	}
-	if (listen(c->fd, 8) < 0 || loop_fd_add(l, &c->watch, c->fd, EPOLLIN) < 0) {
-		r = err_set(err, -errno, "control.path: cannot listen on %s: %s", path,
-			    strerror(errno));
+	r = loop_fd_add(l, &c->watch, c->fd, EPOLLIN);
+	if (r < 0) {
 		control_free(c);
-		return r;
+		return err_set(err, r, "control.path: cannot watch %s: %s", path, strerror(-r));
 	}
 	*out = c;
 	return 0;
@@ -313,6 +280,6 @@ void control_free(struct control *c)
 	}
 	loop_fd_del(&c->watch);
 	fd_close(&c->fd);
-	unlink(c->addr.sun_path);
+	listen_unlink(c->addr);
 	free(c);
 }

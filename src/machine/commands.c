@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "machine/machine_priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/clock.h"
+#include "util/log.h"
+
+static int no_operand(const char *operand, struct err *err)
+{
+	return operand && *operand ? err_set(err, -EINVAL, "takes no operand") : 0;
+}
+
+static int cmd_status(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	struct machine *m = arg;
+	int r = no_operand(operand, err);
+
+	if (r < 0)
+		return r;
+	control_reply(c, "name", "%s", m->set.name);
+	control_reply(c, "state", "%s", machine_state_name(m));
+	control_reply(c, "pid", "%d", (int)getpid());
+	control_reply(c, "cpus", "%llu", (unsigned long long)m->set.cpus);
+	control_reply(c, "memory", "%llu", (unsigned long long)m->set.memory_size);
+	control_reply(c, "uptime", "%llu",
+		      m->started_ns
+			      ? (unsigned long long)((clock_mono_ns() - m->started_ns) / NS_PER_SEC)
+			      : 0ull);
+	control_reply(c, "resets", "%llu", (unsigned long long)m->resets);
+	if (m->viewer) {
+		control_reply(c, "vnc", "%s", viewer_address(m->viewer));
+		control_reply(c, "viewers", "%u", viewer_clients(m->viewer));
+	}
+	for (int i = 0; i < 4; i++) {
+		char key[8];
+
+		if (!m->set.com[i])
+			continue;
+		snprintf(key, sizeof(key), "com%d", i + 1);
+		control_reply(c, key, "%s", m->set.com[i]);
+	}
+	return 0;
+}
+
+static int cmd_stats(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	struct machine *m = arg;
+	struct kvm_stats k;
+	struct loop_stats l;
+	int r = no_operand(operand, err);
+
+	if (r < 0)
+		return r;
+	kvm_stats_get(m->kvm, &k);
+	loop_stats_get(m->loop, &l);
+	control_reply(c, "exits", "%llu", (unsigned long long)k.exits);
+	control_reply(c, "exits.io", "%llu", (unsigned long long)k.user_io);
+	control_reply(c, "exits.mmio", "%llu", (unsigned long long)k.user_mmio);
+	control_reply(c, "exits.other", "%llu", (unsigned long long)k.user_other);
+	control_reply(c, "loop.waits", "%llu", (unsigned long long)l.waits);
+	control_reply(c, "loop.callbacks", "%llu", (unsigned long long)l.callbacks);
+	return 0;
+}
+
+static int wish(void *arg, const char *operand, enum machine_wish w, struct err *err)
+{
+	int r = no_operand(operand, err);
+
+	if (r == 0)
+		machine_wish(arg, w);
+	return r;
+}
+
+static int cmd_pause(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)c;
+	return wish(arg, operand, WISH_PAUSE, err);
+}
+
+static int cmd_resume(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)c;
+	return wish(arg, operand, WISH_RESUME, err);
+}
+
+static int cmd_reset(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)c;
+	return wish(arg, operand, WISH_RESET, err);
+}
+
+static int cmd_quit(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)c;
+	return wish(arg, operand, WISH_QUIT, err);
+}
+
+static int cmd_poweroff(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	int r = no_operand(operand, err);
+
+	(void)c;
+	if (r == 0)
+		machine_power_button(arg);
+	return r;
+}
+
+static int cmd_log_level(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug" };
+
+	(void)arg;
+	if (!operand) {
+		control_reply(c, "level", "%s", names[log_level_get()]);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(operand, names[i]) == 0) {
+			log_set_level((enum log_level)i);
+			return 0;
+		}
+	}
+	return err_set(err, -EINVAL, "level is error, warn, info or debug");
+}
+
+static int cmd_events(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)arg;
+	if (no_operand(operand, err) < 0)
+		return -EINVAL;
+	control_subscribe(c);
+	return 0;
+}
+
+static int cmd_help(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	(void)arg;
+	(void)operand;
+	(void)err;
+	for (const struct control_cmd *cmd = machine_commands; cmd->name; cmd++)
+		control_reply(c, cmd->name, "%s", cmd->help);
+	return 0;
+}
+
+const struct control_cmd machine_commands[] = {
+	{ "status", "state, pid, screen and console addresses", cmd_status },
+	{ "stats", "counters since the start", cmd_stats },
+	{ "pause", "stop the vCPUs and drain the devices", cmd_pause },
+	{ "resume", "go on after pause", cmd_resume },
+	{ "reset", "hard reset, as the button of a machine", cmd_reset },
+	{ "poweroff", "press the ACPI power button", cmd_poweroff },
+	{ "quit", "switch off at once", cmd_quit },
+	{ "log-level", "show or set: error, warn, info, debug", cmd_log_level },
+	{ "events", "report state changes on this connection", cmd_events },
+	{ "help", "this list", cmd_help },
+	{ NULL, NULL, NULL },
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef MACHINE_MACHINE_PRIV_H
+#define MACHINE_MACHINE_PRIV_H
+
+#include "back/input.h"
+#include "bus/bus.h"
+#include "dev/dev.h"
+#include "kvm/kvm.h"
+#include "loop/loop.h"
+#include "machine/control.h"
+#include "machine/machine.h"
+#include "machine/settings.h"
+#include "machine/viewer.h"
+#include "mem/mem.h"
+#include "pci/pci.h"
+#include "util/err.h"
+#include "util/list.h"
+
+/*
+ * Run states. A transition first parks the vCPUs and drains the devices (BUSY), then does what it is for:
+ *
+ *   WAITING -> RUNNING <-> PAUSED,   RUNNING or PAUSED -> BUSY -> RUNNING, PAUSED or OFF
+ */
+enum machine_state { MACHINE_WAITING, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_BUSY, MACHINE_OFF };
+
+/* What was asked of the machine, from any thread; acted on by the main loop, the first of this order first. */
+enum machine_wish {
+	WISH_FAIL = 1 << 0,
+	WISH_QUIT = 1 << 1,
+	WISH_POWEROFF = 1 << 2,
+	WISH_TRIPLE_FAULT = 1 << 3,
+	WISH_RESET = 1 << 4,
+	WISH_PAUSE = 1 << 5,
+	WISH_RESUME = 1 << 6,
+};
+
+/* Triple faults in a row, each within this time after a reset, that end the guest instead of resetting it again. */
+#define MACHINE_FAULTS_MAX 3
+#define MACHINE_FAULT_WINDOW_NS (1 * NS_PER_SEC)
+
+struct machine {
+	const struct conf *conf;
+	struct settings set;
+	struct loop *loop;
+	struct mem *mem;
+	struct bus *bus;
+	struct kvm *kvm;
+	struct pci_bus *pci;
+	struct input input;
+	struct list devs; /* struct dev, in order of creation */
+	struct dev *pm, *fwcfg;
+	struct fw_acpi *acpi;
+	struct viewer *viewer; /* the program that shows the screen, NULL: none */
+	struct control *control;
+	struct loop_fd signals;
+	int signal_fd;
+
+	enum machine_state state;
+	uint32_t wishes; /* atomic */
+	struct loop_post act;
+	unsigned int pausing; /* devices that still have work in flight */
+	uint32_t doing; /* the wish that BUSY is for */
+	bool resume_paused; /* after a reset, stay paused */
+	struct loop_post drained;
+	pthread_mutex_t fail_lock;
+	struct err fail; /* text for WISH_FAIL and WISH_TRIPLE_FAULT, under fail_lock */
+	enum machine_exit exit;
+	uint64_t started_ns, reset_ns, resets;
+	unsigned int faults;
+};
+
+/* build.c: all that stands before the guest runs. */
+int machine_build(struct machine *m, struct err *err);
+void machine_unbuild(struct machine *m);
+/* Loads the kernel of a direct boot and sets the entry state; nothing for firmware. Before each (re)start. */
+int machine_load(struct machine *m, struct err *err);
+
+/* run.c */
+void machine_wish(struct machine *m, enum machine_wish wish);
+/* As machine_wish, with the text that the end of the run reports. Any thread. */
+void machine_fail(struct machine *m, enum machine_wish wish, const char *text);
+const char *machine_state_name(const struct machine *m);
+/* The ACPI power button. */
+void machine_power_button(struct machine *m);
+int machine_signals_init(struct machine *m, struct err *err);
+void machine_signals_fini(struct machine *m);
+
+/* commands.c */
+extern const struct control_cmd machine_commands[];
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "machine/machine_priv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "hw/pm.h"
+#include "util/clock.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+void machine_wish(struct machine *m, enum machine_wish wish)
+{
+	__atomic_fetch_or(&m->wishes, wish, __ATOMIC_ACQ_REL);
+	loop_post(&m->act);
+}
+
+void machine_fail(struct machine *m, enum machine_wish wish, const char *text)
+{
+	pthread_mutex_lock(&m->fail_lock);
+	if (!m->fail.text[0] || wish == WISH_FAIL)
+		err_set(&m->fail, -EIO, "%s", text);
+	pthread_mutex_unlock(&m->fail_lock);
+	machine_wish(m, wish);
+}
+
+const char *machine_state_name(const struct machine *m)
+{
+	static const char *const names[] = {
+		[MACHINE_WAITING] = "waiting", [MACHINE_RUNNING] = "running",
+		[MACHINE_PAUSED] = "paused",   [MACHINE_BUSY] = "busy",
+		[MACHINE_OFF] = "off",
+	};
+
+	return names[m->state];
+}
+
+static void enter_state(struct machine *m, enum machine_state state)
+{
+	m->state = state;
+	control_event(m->control, "state %s", machine_state_name(m));
+}
+
+void machine_power_button(struct machine *m)
+{
+	if (m->state == MACHINE_WAITING)
+		machine_wish(m, WISH_QUIT);
+	else
+		hw_pm_power_button(m->pm);
+}
+
+static void finish(struct machine *m, enum machine_exit status)
+{
+	m->exit = status;
+	enter_state(m, MACHINE_OFF);
+	loop_stop(m->loop);
+}
+
+static void go(struct machine *m)
+{
+	struct dev *d;
+
+	list_for_each(d, &m->devs, link)
+		dev_resume(d);
+	kvm_run(m->kvm);
+	enter_state(m, MACHINE_RUNNING);
+}
+
+static void reset(struct machine *m)
+{
+	struct err err = { "" };
+	struct dev *d;
+
+	list_for_each(d, &m->devs, link)
+		dev_reset(d);
+	pci_bus_reset(m->pci);
+	if (kvm_reset(m->kvm, &err) < 0 || machine_load(m, &err) < 0) {
+		machine_fail(m, WISH_FAIL, err.text);
+		finish(m, MACHINE_EXIT_ERROR);
+		return;
+	}
+	m->resets++;
+	m->reset_ns = clock_mono_ns();
+	control_event(m->control, "reset %llu", (unsigned long long)m->resets);
+	log_info("machine", "guest reset");
+	if (m->resume_paused)
+		enter_state(m, MACHINE_PAUSED);
+	else
+		go(m);
+}
+
+/* Everything is still: do what the transition was for. */
+static void on_drained(struct loop_post *p)
+{
+	struct machine *m = container_of(p, struct machine, drained);
+
+	switch (m->doing) {
+	case WISH_FAIL:
+		finish(m, MACHINE_EXIT_ERROR);
+		break;
+	case WISH_QUIT:
+	case WISH_POWEROFF:
+		finish(m, MACHINE_EXIT_POWEROFF);
+		break;
+	case WISH_TRIPLE_FAULT:
+		finish(m, MACHINE_EXIT_TRIPLE_FAULT);
+		break;
+	case WISH_RESET:
+		if (m->set.reboot_exit)
+			finish(m, MACHINE_EXIT_RESET);
+		else
+			reset(m);
+		break;
+	default:
+		enter_state(m, MACHINE_PAUSED);
+	}
+	if (__atomic_load_n(&m->wishes, __ATOMIC_ACQUIRE))
+		loop_post(&m->act);
+}
+
+static void on_dev_paused(struct dev *d, void *arg)
+{
+	struct machine *m = arg;
+
+	(void)d;
+	if (--m->pausing == 0)
+		loop_post(&m->drained);
+}
+
+static void drain(struct machine *m, uint32_t wish)
+{
+	struct dev *d;
+
+	m->doing = wish;
+	m->resume_paused = m->state == MACHINE_PAUSED;
+	if (m->state != MACHINE_RUNNING) {
+		/* The devices are paused already, or were never started. */
+		m->state = MACHINE_BUSY;
+		loop_post(&m->drained);
+		return;
+	}
+	m->state = MACHINE_BUSY;
+	kvm_pause(m->kvm);
+	m->pausing = 1;
+	list_for_each(d, &m->devs, link) {
+		m->pausing++;
+		dev_pause(d, on_dev_paused, m);
+	}
+	on_dev_paused(NULL, m);
+}
+
+/* A guest that faults right after each reset would do so for ever. */
+static uint32_t judge_triple_fault(struct machine *m)
+{
+	uint64_t now = clock_mono_ns();
+
+	log_warn("machine", "%s", m->fail.text);
+	if (now - MAX(m->reset_ns, m->started_ns) < MACHINE_FAULT_WINDOW_NS)
+		m->faults++;
+	else
+		m->faults = 1;
+	if (m->faults >= MACHINE_FAULTS_MAX)
+		return WISH_TRIPLE_FAULT;
+	pthread_mutex_lock(&m->fail_lock);
+	m->fail.text[0] = '\0';
+	pthread_mutex_unlock(&m->fail_lock);
+	return WISH_RESET;
+}
+
+static void on_act(struct loop_post *p)
+{
+	struct machine *m = container_of(p, struct machine, act);
+	uint32_t wishes, wish;
+
+	if (m->state == MACHINE_BUSY || m->state == MACHINE_OFF)
+		return; /* looked at again when drained */
+	wishes = __atomic_exchange_n(&m->wishes, 0, __ATOMIC_ACQ_REL);
+	wish = wishes & -wishes;
+	if (!wish)
+		return;
+	/* What comes after a reset or an end is void; a pause may follow a resume. */
+	if (wish >= WISH_PAUSE && (wishes & ~wish))
+		__atomic_fetch_or(&m->wishes, wishes & ~wish, __ATOMIC_ACQ_REL);
+	if (wish == WISH_TRIPLE_FAULT)
+		wish = judge_triple_fault(m);
+	if (wish == WISH_RESUME && m->state == MACHINE_PAUSED)
+		go(m);
+	else if (wish == WISH_PAUSE && m->state == MACHINE_RUNNING)
+		drain(m, wish);
+	else if (wish < WISH_PAUSE && !(wish == WISH_RESET && m->state == MACHINE_WAITING))
+		drain(m, wish);
+}
+
+static void on_signal(struct loop_fd *w, unsigned int events)
+{
+	struct machine *m = container_of(w, struct machine, signals);
+	struct signalfd_siginfo si;
+
+	(void)events;
+	if (read(w->fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	if (si.ssi_signo == SIGCHLD)
+		viewer_reap(m->viewer);
+	else
+		machine_power_button(m);
+}
+
+int machine_signals_init(struct machine *m, struct err *err)
+{
+	sigset_t set;
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (m->signal_fd < 0)
+		return err_set(err, -errno, "cannot watch signals: %s", strerror(errno));
+	m->signals.fn = on_signal;
+	r = loop_fd_add(m->loop, &m->signals, m->signal_fd, EPOLLIN);
+	return r < 0 ? err_set(err, r, "cannot watch signals: %s", strerror(-r)) : 0;
+}
+
+void machine_signals_fini(struct machine *m)
+{
+	loop_fd_del(&m->signals);
+	fd_close(&m->signal_fd);
+}
+
+static int start(struct machine *m, struct err *err)
+{
+	struct dev *d;
+	int r;
+
+	list_for_each(d, &m->devs, link) {
+		r = dev_start(d, err);
+		if (r < 0)
+			return r;
+	}
+	r = machine_load(m, err);
+	if (r < 0)
+		return r;
+	m->started_ns = clock_mono_ns();
+	kvm_run(m->kvm);
+	enter_state(m, MACHINE_RUNNING);
+	return 0;
+}
+
+/* A viewer has come: the guest that waited for it may start. */
+static void on_viewers(void *arg, unsigned int count)
+{
+	struct machine *m = arg;
+	struct err err;
+
+	control_event(m->control, "viewers %u", count);
+	if (m->state == MACHINE_WAITING && count && start(m, &err) < 0) {
+		machine_fail(m, WISH_FAIL, err.text);
+		finish(m, MACHINE_EXIT_ERROR);
+	}
+}
+
+enum machine_exit machine_run(struct machine *m, struct err *err)
+{
+	m->exit = MACHINE_EXIT_ERROR;
+	loop_post_init(m->loop, &m->act, on_act);
+	loop_post_init(m->loop, &m->drained, on_drained);
+	viewer_on_clients(m->viewer, on_viewers, m);
+	if (viewer_wants_wait(m->viewer))
+		enter_state(m, MACHINE_WAITING);
+	else if (start(m, err) < 0)
+		return MACHINE_EXIT_ERROR;
+	if (__atomic_load_n(&m->wishes, __ATOMIC_ACQUIRE))
+		loop_post(&m->act);
+	loop_run(m->loop);
+	if (m->exit == MACHINE_EXIT_ERROR || m->exit == MACHINE_EXIT_TRIPLE_FAULT)
+		*err = m->fail;
+	return m->exit;
+}
