@@ -189,7 +189,7 @@ static int count_pieces(const struct mem *m, gpa_t gpa, uint64_t len)
 {
 	int count = 0;
 
-	for (uint64_t n; len; gpa += n, len -= n, count++)
+	for (uint64_t n = 0; len; gpa += n, len -= n, count++)
 		if (!find_piece(m, gpa, len, &n))
 			return -EFAULT;
 	return count;
@@ -202,7 +202,7 @@ int mem_read(const struct mem *m, gpa_t gpa, void *buf, size_t len)
 
 	if (count < 0)
 		return count;
-	for (uint64_t n; len; gpa += n, to += n, len -= n) {
+	for (uint64_t n = 0; len; gpa += n, to += n, len -= n) {
 		const uint8_t *from = find_piece(m, gpa, len, &n);
 
 		memcpy(to, from, n);
@@ -217,7 +217,7 @@ int mem_write(const struct mem *m, gpa_t gpa, const void *buf, size_t len)
 
 	if (count < 0)
 		return count;
-	for (uint64_t n; len; gpa += n, from += n, len -= n) {
+	for (uint64_t n = 0; len; gpa += n, from += n, len -= n) {
 		uint8_t *to = find_piece(m, gpa, len, &n);
 
 		memcpy(to, from, n);
@@ -231,7 +231,7 @@ int mem_fill(const struct mem *m, gpa_t gpa, int byte, size_t len)
 
 	if (count < 0)
 		return count;
-	for (uint64_t n; len; gpa += n, len -= n) {
+	for (uint64_t n = 0; len; gpa += n, len -= n) {
 		uint8_t *to = find_piece(m, gpa, len, &n);
 
 		memset(to, byte, n);
@@ -247,7 +247,7 @@ int mem_iov(const struct mem *m, gpa_t gpa, uint64_t len, struct iovec *iov, int
 		return count;
 	if (count > max)
 		return -E2BIG;
-	for (uint64_t n; len; gpa += n, len -= n, iov++) {
+	for (uint64_t n = 0; len; gpa += n, len -= n, iov++) {
 		iov->iov_base = find_piece(m, gpa, len, &n);
 		iov->iov_len = n;
 	}
