@@ -62,31 +62,31 @@ struct blk_spec {
 };
 
 /* Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. */
-#define BLK_SPEC_KEYS(type_, member_)                                  \
+#define BLK_SPEC_KEYS(type, member)                                    \
 	{ .name = "path",                                              \
 	  .type = CONF_STR,                                            \
-	  .offset = offsetof(type_, member_.path),                     \
+	  .offset = offsetof(type, member.path),                       \
 	  .help = "image file or block device" },                      \
 		{ .name = "nocache",                                   \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.nocache),          \
+		  .offset = offsetof(type, member.nocache),            \
 		  .help = "bypass the host's page cache (O_DIRECT)" }, \
 		{ .name = "sync",                                      \
 		  .alias = "direct",                                   \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.sync),             \
+		  .offset = offsetof(type, member.sync),               \
 		  .help = "every write is durable (O_SYNC)" },         \
 		{ .name = "ro",                                        \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.ro),               \
+		  .offset = offsetof(type, member.ro),                 \
 		  .help = "read-only" },                               \
 		{ .name = "nodelete",                                  \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.nodelete),         \
+		  .offset = offsetof(type, member.nodelete),           \
 		  .help = "do not offer discard to the guest" },       \
 	{                                                              \
 		.name = "sectorsize", .type = CONF_STR,                \
-		.offset = offsetof(type_, member_.sectorsize),         \
+		.offset = offsetof(type, member.sectorsize),           \
 		.help = "logical[/physical] sector size in bytes"      \
 	}
 

@@ -78,18 +78,25 @@ struct dev {
 	void *conf; /* typed settings, kept for the life of the device */
 	pthread_mutex_t lock;
 	enum dev_state state;
+	bool on_loop; /* under the lock: the holder runs on the loop's thread */
+	bool leaving; /* dev_free() has begun: nothing is scheduled any more */
 	void (*on_paused)(struct dev *d, void *arg);
 	void *on_paused_arg;
+	struct list timers, posts; /* of struct dev_timer and dev_post */
+	struct list batches; /* of the disks it opened */
 	struct list link; /* for the owner of the device */
 };
 
 /*
  * Allocates the instance, keeps conf (malloc'ed, of ops->conf_size; freed with the device through conf_unbind) and
- * calls init. env is copied. Main thread. On failure nothing is left and conf is freed.
+ * calls init. env is copied, what it points to is not. Loop's thread. On failure nothing is left and conf is freed.
  */
 int dev_new(const struct dev_ops *ops, const struct env *env, void *conf, struct dev **out,
 	    struct err *err);
-/* Only while made or paused. NULL is fine. */
+/*
+ * Only while made or paused, on the loop's thread, with no vCPU running any more. Timers and posts are cancelled
+ * before fini. NULL is fine.
+ */
 void dev_free(struct dev *d);
 
 /* Life cycle: made -> running <-> paused -> gone, paused -> reset -> paused. Wrong transitions assert. Loop's thread. */
@@ -117,7 +124,7 @@ struct dev_region {
 	const struct reg_table *regs; /* or: */
 	uint64_t (*read)(struct dev *d, uint64_t offset, unsigned int size);
 	void (*write)(struct dev *d, uint64_t offset, unsigned int size, uint64_t value);
-	bool lock_free; /* handlers run without the lock: PM timer, doorbell stores */
+	bool lock_free; /* set after init: handlers run without the lock (PM timer, doorbell stores) */
 };
 
 void dev_region_init_regs(struct dev_region *r, struct dev *d, uint64_t len,
@@ -126,31 +133,45 @@ void dev_region_init_ops(struct dev_region *r, struct dev *d, uint64_t len,
 			 uint64_t (*read)(struct dev *, uint64_t, unsigned int),
 			 void (*write)(struct dev *, uint64_t, unsigned int, uint64_t));
 
+#define DEV_NEVER UINT64_MAX
+
 struct dev_timer {
-	struct loop_timer timer;
+	struct loop_timer timer; /* fires at the deadline or earlier: then it is set again */
+	struct loop_post post; /* tells the loop of a deadline set on another thread */
 	struct dev *dev;
 	void (*fn)(struct dev *d);
+	uint64_t deadline_ns; /* DEV_NEVER: not armed */
+	uint64_t loop_deadline_ns; /* when the loop will look, DEV_NEVER: it will not */
+	struct list link;
 };
+/* In init. Timers and posts must stay where they are until the device is freed. Lock held, as for all below. */
 void dev_timer_init(struct dev_timer *t, struct dev *d, void (*fn)(struct dev *d));
-/* Absolute time of the loop's clock in ns. Any thread with the lock held: the loop is told by a post if needed. */
+/* Absolute time of the loop's clock in ns. Any thread: the loop is told by a post if needed. fn runs once. */
 void dev_timer_set(struct dev_timer *t, uint64_t deadline_ns);
+/* Any thread. fn does not run any more. */
 void dev_timer_cancel(struct dev_timer *t);
+static inline bool dev_timer_armed(const struct dev_timer *t)
+{
+	return t->deadline_ns != DEV_NEVER;
+}
 
 struct dev_post {
 	struct loop_post post;
 	struct dev *dev;
 	void (*fn)(struct dev *d);
+	struct list link;
 };
 void dev_post_init(struct dev_post *p, struct dev *d, void (*fn)(struct dev *d));
-/* Runs fn soon on the loop's thread with the lock held. Any thread. Cancel: loop's thread. */
+/* Runs fn soon on the loop's thread with the lock held. Any thread, also without the lock. */
 void dev_post(struct dev_post *p);
+/* Loop's thread. */
 void dev_post_cancel(struct dev_post *p);
 
-/* An eventfd on the loop: the kick of a doorbell. */
+/* An eventfd on the loop: the kick of a doorbell. Made and ended on the loop's thread. */
 struct dev_event {
 	struct loop_fd watch;
 	struct dev *dev;
-	void (*fn)(struct dev_event *e); /* the counter has been cleared */
+	void (*fn)(struct dev_event *e); /* several kicks may come as one */
 	int fd;
 	unsigned int index; /* for the model */
 };
@@ -158,11 +179,14 @@ int dev_event_init(struct dev_event *e, struct dev *d, unsigned int index,
 		   void (*fn)(struct dev_event *e), struct err *err);
 void dev_event_fini(struct dev_event *e); /* accepts one never made (zeroed) */
 
-/* Opens a disk whose completions arrive with the lock held; batch_end (may be NULL) runs after each batch. */
+/*
+ * Opens a disk whose completions arrive with the lock held; batch_end (may be NULL) runs after each batch. The model
+ * closes it with blk_close() in fini. NULL and err set on failure.
+ */
 struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 			 void (*batch_end)(struct dev *d), struct err *err);
 
-/* For entries that are none of the above (input sinks, chr callbacks). */
+/* For entries that are none of the above (input sinks, chr callbacks), on any thread. */
 void dev_lock(struct dev *d);
 void dev_unlock(struct dev *d);
 

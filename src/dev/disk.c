@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "dev/dev_priv.h"
+#include "util/err.h"
+
+static void batch_enter(void *arg)
+{
+	dev_lock_on_loop(((struct dev_batch *)arg)->dev);
+}
+
+static void batch_leave(void *arg)
+{
+	struct dev_batch *b = arg;
+
+	if (b->end)
+		b->end(b->dev);
+	dev_unlock(b->dev);
+}
+
+struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
+			 void (*batch_end)(struct dev *d), struct err *err)
+{
+	struct dev_batch *b = calloc(1, sizeof(*b));
+	struct blk *blk;
+
+	if (!b) {
+		err_set(err, -ENOMEM, "%s: out of memory", d->env.name);
+		return NULL;
+	}
+	blk = d->env.ops->blk_open(&d->env, spec, err);
+	if (!blk) {
+		free(b);
+		return NULL;
+	}
+	b->dev = d;
+	b->end = batch_end;
+	list_append(&d->batches, &b->link);
+	blk_set_batch(blk, batch_enter, batch_leave, b);
+	return blk;
+}
