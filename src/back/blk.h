@@ -62,31 +62,31 @@ struct blk_spec {
 };
 
 /* Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. */
-#define BLK_SPEC_KEYS(type, member)                                    \
+#define BLK_SPEC_KEYS(type_, member_)                                  \
 	{ .name = "path",                                              \
 	  .type = CONF_STR,                                            \
-	  .offset = offsetof(type, member.path),                       \
+	  .offset = offsetof(type_, member_.path),                     \
 	  .help = "image file or block device" },                      \
 		{ .name = "nocache",                                   \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type, member.nocache),            \
+		  .offset = offsetof(type_, member_.nocache),          \
 		  .help = "bypass the host's page cache (O_DIRECT)" }, \
 		{ .name = "sync",                                      \
 		  .alias = "direct",                                   \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type, member.sync),               \
+		  .offset = offsetof(type_, member_.sync),             \
 		  .help = "every write is durable (O_SYNC)" },         \
 		{ .name = "ro",                                        \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type, member.ro),                 \
+		  .offset = offsetof(type_, member_.ro),               \
 		  .help = "read-only" },                               \
 		{ .name = "nodelete",                                  \
 		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type, member.nodelete),           \
+		  .offset = offsetof(type_, member_.nodelete),         \
 		  .help = "do not offer discard to the guest" },       \
 	{                                                              \
 		.name = "sectorsize", .type = CONF_STR,                \
-		.offset = offsetof(type, member.sectorsize),           \
+		.offset = offsetof(type_, member_.sectorsize),         \
 		.help = "logical[/physical] sector size in bytes"      \
 	}
 
