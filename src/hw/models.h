@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef HW_MODELS_H
+#define HW_MODELS_H
+
+#include "dev/dev.h"
+
+/* The models that hw/table.c lists, one per file. */
+extern const struct dev_ops virtio_blk_ops;
+extern const struct dev_ops virtio_rnd_ops;
+
+#endif
