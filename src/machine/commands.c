@@ -33,7 +33,7 @@ static int cmd_status(void *arg, struct control_client *c, const char *operand, 
 	control_reply(c, "resets", "%llu", (unsigned long long)m->resets);
 	if (m->viewer) {
 		control_reply(c, "vnc", "%s", viewer_address(m->viewer));
-		control_reply(c, "viewers", "%u", viewer_clients(m->viewer));
+		control_reply(c, "viewers", "%u", screen_clients(m->screen));
 	}
 	for (int i = 0; i < 4; i++) {
 		char key[8];

@@ -4,6 +4,7 @@
 #define MACHINE_MACHINE_PRIV_H
 
 #include "back/input.h"
+#include "back/screen.h"
 #include "bus/bus.h"
 #include "dev/dev.h"
 #include "kvm/kvm.h"
@@ -51,7 +52,9 @@ struct machine {
 	struct list devs; /* struct dev, in order of creation */
 	struct dev *pm, *fwcfg;
 	struct fw_acpi *acpi;
-	struct viewer *viewer; /* the program that shows the screen, NULL: none */
+	struct screen *screen; /* NULL: no display */
+	struct viewer *viewer; /* the program that shows the screen */
+	bool wait_viewer; /* do not start before somebody watches */
 	struct control *control;
 	struct loop_fd signals;
 	int signal_fd;

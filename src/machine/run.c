@@ -275,8 +275,9 @@ enum machine_exit machine_run(struct machine *m, struct err *err)
 	m->exit = MACHINE_EXIT_ERROR;
 	loop_post_init(m->loop, &m->act, on_act);
 	loop_post_init(m->loop, &m->drained, on_drained);
-	viewer_on_clients(m->viewer, on_viewers, m);
-	if (viewer_wants_wait(m->viewer))
+	if (m->screen)
+		screen_on_clients(m->screen, on_viewers, m);
+	if (m->wait_viewer)
 		enter_state(m, MACHINE_WAITING);
 	else if (start(m, err) < 0)
 		return MACHINE_EXIT_ERROR;
