@@ -62,13 +62,17 @@ void bus_unmap(struct bus *b, struct bus_region *r)
 	pthread_mutex_unlock(&b->map_lock);
 }
 
-/* The region that takes the whole access, or NULL. *base: where the region started at the time of the lookup. */
+/*
+ * The region that takes the whole access, or NULL. *base: where the region started at the time of the lookup. Who wins
+ * the first byte takes it all if it reaches that far: a double word for the index port CF8 is not torn apart by the
+ * reset register at CF9.
+ */
 static struct bus_region *find_whole(const struct map *m, uint64_t addr, unsigned int size,
 				     uint64_t *base)
 {
 	struct map_span s;
 
-	if (!map_find(m, addr, &s) || size - 1 > s.end - addr)
+	if (!map_find(m, addr, &s) || size - 1 > s.base + (s.region->len - 1) - addr)
 		return NULL;
 	*base = s.base;
 	return s.region;

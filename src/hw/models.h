@@ -5,7 +5,9 @@
 
 #include "dev/dev.h"
 
-/* The models that hw/table.c lists, one per file. */
+/* The models, one line each. Those in hw_table sit in PCI slots; the others have fixed ports. */
+extern const struct dev_ops hostbridge_ops;
+extern const struct dev_ops lpc_ops;
 extern const struct dev_ops virtio_blk_ops;
 extern const struct dev_ops virtio_rnd_ops;
 

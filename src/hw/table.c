@@ -8,9 +8,7 @@
 #include "hw/models.h"
 
 const struct dev_ops *const hw_table[] = {
-	&virtio_blk_ops,
-	&virtio_rnd_ops,
-	NULL,
+	&virtio_blk_ops, &virtio_rnd_ops, &hostbridge_ops, &lpc_ops, NULL,
 };
 
 const struct dev_ops *hw_find(const char *model)
@@ -19,4 +17,10 @@ const struct dev_ops *hw_find(const char *model)
 		if (strcmp(hw_table[i]->model, model) == 0)
 			return hw_table[i];
 	return NULL;
+}
+
+void hw_print(FILE *f)
+{
+	for (size_t i = 0; hw_table[i]; i++)
+		fprintf(f, "%-14s %s\n", hw_table[i]->model, hw_table[i]->help);
 }

@@ -50,7 +50,7 @@ struct machine {
 	struct pci_bus *pci;
 	struct input input;
 	struct list devs; /* struct dev, in order of creation */
-	struct dev *pm, *fwcfg;
+	struct dev *lpc, *fwcfg;
 	struct fw_acpi *acpi;
 	struct screen *screen; /* NULL: no display */
 	struct viewer *viewer; /* the program that shows the screen */

@@ -10,7 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "hw/pm.h"
+#include "hw/lpc.h"
 #include "util/clock.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -52,7 +52,7 @@ void machine_power_button(struct machine *m)
 	if (m->state == MACHINE_WAITING)
 		machine_wish(m, WISH_QUIT);
 	else
-		hw_pm_power_button(m->pm);
+		lpc_power_button(m->lpc);
 }
 
 static void finish(struct machine *m, enum machine_exit status)

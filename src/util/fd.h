@@ -19,7 +19,7 @@ int fd_pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
 /* Reads a whole regular file of at most max bytes; *out is malloc'ed, NUL-terminated behind len. -EFBIG if larger. */
 int fd_read_file(const char *path, size_t max, char **out, size_t *len);
 
-/* New memfd of size bytes, close-on-exec. Returns the descriptor or -errno. */
+/* New memfd of size bytes, close-on-exec, sealed against resizing. Returns the descriptor or -errno. */
 int fd_memfd(const char *name, uint64_t size);
 int fd_set_nonblock(int fd);
 /* Clears close-on-exec, for descriptors that a child is to inherit. */
