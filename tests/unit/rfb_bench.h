@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef TESTS_UNIT_RFB_BENCH_H
+#define TESTS_UNIT_RFB_BENCH_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "run.h"
+
+#include "cmd/khyve-vnc/client.h"
+#include "cmd/khyve-vnc/des.h"
+#include "cmd/khyve-vnc/rfb.h"
+#include "cmd/khyve-vnc/server.h"
+#include "util/bytes.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+/*
+ * The real RFB server on a fake loop, with the two ends that it talks to: khyve's side of the link and viewers that
+ * decode what they get. The clock moves only when nothing else can happen.
+ */
+#define BENCH __attribute__((unused)) static
+#define BENCH_LOG 4096
+
+struct bench {
+	struct loop *loop;
+	struct server *server;
+	int memfd, ctl; /* khyve's end */
+	uint8_t *vram;
+	struct screen_msg_frame frame; /* the answer to the next REFRESH */
+	bool mute; /* khyve answers nothing */
+	bool deaf; /* khyve reads nothing */
+	unsigned int refreshes, clients, client_reports;
+	struct screen_msg_key keys[BENCH_LOG];
+	unsigned int n_keys;
+	struct screen_msg_pointer pointer;
+	unsigned int n_pointers;
+};
+
+struct viewer {
+	struct bench *b;
+	int fd;
+	unsigned int width, height;
+	char name[SERVER_NAME_MAX + 1];
+	unsigned int bytes_pp; /* of Raw and of CPIXEL in ZRLE, both little endian, blue lowest */
+	unsigned int cpixel_bytes;
+	uint32_t *fb; /* SCREEN_MAX_WIDTH pixels per line */
+	z_stream z;
+	unsigned int n_rects, n_raw, n_zrle, n_size, n_ext_size, n_qemu, n_leds, leds;
+	unsigned int ext_reason, ext_status;
+	uint64_t received;
+};
+
+BENCH void bench_mode(struct bench *b, unsigned int width, unsigned int height)
+{
+	b->frame.width = width;
+	b->frame.height = height;
+	b->frame.stride = width * 4;
+	b->frame.mode_serial++;
+	memset(b->frame.dirty, 0xff, sizeof(b->frame.dirty));
+}
+
+BENCH struct bench *bench_new(const char *password, unsigned int max_viewers)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct server_config conf = { .password = password,
+				      .name = "test guest",
+				      .max_viewers = max_viewers };
+	struct err err = { .text = "" };
+	int pair[2];
+
+	log_set(-1, LOG_LEVEL_ERROR);
+	b->loop = loop_new(LOOP_FAKE, &err);
+	CHECK(b->loop);
+	b->memfd = fd_memfd("test", SCREEN_VRAM_SIZE);
+	CHECK(b->memfd >= 0);
+	b->vram = mmap(NULL, SCREEN_VRAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->memfd, 0);
+	CHECK(b->vram != MAP_FAILED);
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	b->ctl = pair[0];
+	conf.screen_fd = b->memfd;
+	conf.ctl_fd = pair[1];
+	b->server = calloc(1, sizeof(*b->server));
+	CHECK_EQ(server_init(b->server, b->loop, &conf, &err), 0);
+	b->frame.hdr = (struct screen_msg_hdr){ SCREEN_MSG_FRAME, sizeof(b->frame) };
+	bench_mode(b, 800, 600);
+	return b;
+}
+
+BENCH void bench_free(struct bench *b)
+{
+	int ctl = b->server->link.watch.fd;
+
+	server_fini(b->server);
+	fd_close(&ctl);
+	fd_close(&b->ctl);
+	free(b->server);
+	loop_free(b->loop);
+	munmap(b->vram, SCREEN_VRAM_SIZE);
+	fd_close(&b->memfd);
+	free(b);
+}
+
+/* khyve's side of one message. False: there was none. */
+BENCH bool bench_khyve(struct bench *b)
+{
+	union {
+		struct screen_msg_hdr hdr;
+		struct screen_msg_key key;
+		struct screen_msg_pointer pointer;
+		struct screen_msg_clients clients;
+	} m;
+	ssize_t n = b->deaf ? -1 : recv(b->ctl, &m, sizeof(m), MSG_DONTWAIT);
+
+	if (n <= 0)
+		return false;
+	CHECK_EQ(m.hdr.size, n);
+	switch (m.hdr.type) {
+	case SCREEN_MSG_REFRESH:
+		b->refreshes++;
+		if (b->mute)
+			break;
+		CHECK_EQ(send(b->ctl, &b->frame, sizeof(b->frame), 0), sizeof(b->frame));
+		memset(b->frame.dirty, 0, sizeof(b->frame.dirty));
+		break;
+	case SCREEN_MSG_KEY:
+		if (b->n_keys < BENCH_LOG)
+			b->keys[b->n_keys] = m.key;
+		b->n_keys++;
+		break;
+	case SCREEN_MSG_POINTER:
+		b->pointer = m.pointer;
+		b->n_pointers++;
+		break;
+	case SCREEN_MSG_CLIENTS:
+		b->clients = m.clients.count;
+		b->client_reports++;
+		break;
+	default:
+		CHECK_FAIL("message type %u", m.hdr.type);
+	}
+	return true;
+}
+
+/* One step of everybody; returns what ran. */
+BENCH int bench_step(struct bench *b)
+{
+	int ran = loop_step(b->loop, false);
+
+	while (bench_khyve(b))
+		ran++;
+	return ran;
+}
+
+/* Until nothing happens without time going by. */
+BENCH void bench_settle(struct bench *b)
+{
+	for (int quiet = 0, i = 0; quiet < 2; i++) {
+		CHECK(i < 100000);
+		quiet = bench_step(b) ? 0 : quiet + 1;
+	}
+}
+
+BENCH void bench_advance(struct bench *b, uint64_t ns)
+{
+	bench_settle(b);
+	loop_fake_advance(b->loop, ns);
+	bench_settle(b);
+}
+
+BENCH void bench_dirty(struct bench *b, size_t start, size_t len)
+{
+	for (size_t p = start / 4096; p <= (start + len - 1) / 4096; p++)
+		b->frame.dirty[p / 64] |= BIT64(p % 64);
+}
+
+BENCH void bench_pixel(struct bench *b, unsigned int x, unsigned int y, uint32_t rgb)
+{
+	size_t at = b->frame.offset + (size_t)y * b->frame.stride + x * 4;
+
+	put_le32(b->vram + at, rgb);
+	bench_dirty(b, at, 4);
+}
+
+BENCH void bench_fill(struct bench *b, struct rect r, uint32_t rgb)
+{
+	for (unsigned int y = r.y; y < r.y + r.h; y++)
+		for (unsigned int x = r.x; x < r.x + r.w; x++)
+			bench_pixel(b, x, y, rgb);
+}
+
+/* kind 0: noise, 1: few colours, 2: long runs, 3: gradients, 4: text-like. With garbage in the unused byte. */
+BENCH void bench_picture(struct bench *b, unsigned int kind)
+{
+	uint32_t seed = 12345 + kind;
+
+	for (unsigned int y = 0; y < b->frame.height; y++) {
+		for (unsigned int x = 0; x < b->frame.width; x++) {
+			uint32_t rgb;
+
+			seed = seed * 1664525 + 1013904223;
+			rgb = seed;
+			if (kind == 1)
+				rgb = (seed >> 24) % 13 * 0x10203;
+			else if (kind == 2)
+				rgb = (x / 300 + y / 3) * 0x314159;
+			else if (kind == 3)
+				rgb = x << 16 | y << 8 | (x + y);
+			else if (kind == 4)
+				rgb = (seed >> 30 ? 0xffffff : 0) | 0xab000000;
+			bench_pixel(b, x, y, rgb);
+		}
+	}
+}
+
+/* --- a viewer --- */
+
+BENCH struct viewer *viewer_new(struct bench *b)
+{
+	struct sockaddr_storage from = { .ss_family = AF_UNIX };
+	struct viewer *v = calloc(1, sizeof(*v));
+	int pair[2];
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	v->b = b;
+	v->fd = pair[0];
+	v->bytes_pp = 4;
+	v->cpixel_bytes = 3;
+	v->fb = calloc(SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT, 4);
+	CHECK_EQ(inflateInit(&v->z), Z_OK);
+	CHECK(server_add(b->server, pair[1], &from));
+	return v;
+}
+
+BENCH void viewer_free(struct viewer *v)
+{
+	fd_close(&v->fd);
+	inflateEnd(&v->z);
+	free(v->fb);
+	free(v);
+}
+
+BENCH void viewer_send(struct viewer *v, const void *data, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = send(v->fd, (const char *)data + done, len - done, MSG_NOSIGNAL);
+
+		CHECK(n > 0 || errno == EAGAIN);
+		done += n > 0 ? (size_t)n : 0;
+		bench_step(v->b);
+	}
+}
+
+/* True: len bytes. False: the server closed the connection before. */
+BENCH bool viewer_try_recv(struct viewer *v, void *data, size_t len)
+{
+	int idle = 0;
+
+	for (size_t done = 0; done < len;) {
+		ssize_t n = recv(v->fd, (char *)data + done, len - done, MSG_DONTWAIT);
+
+		if (n == 0 || (n < 0 && errno == ECONNRESET))
+			return false;
+		if (n > 0) {
+			done += (size_t)n;
+			v->received += (size_t)n;
+			idle = 0;
+			continue;
+		}
+		if (bench_step(v->b) == 0) {
+			loop_fake_advance(v->b->loop, NS_PER_MS);
+			CHECK(++idle < 60000);
+		}
+	}
+	return true;
+}
+
+BENCH void viewer_recv(struct viewer *v, void *data, size_t len)
+{
+	CHECK(viewer_try_recv(v, data, len));
+}
+
+BENCH unsigned int viewer_recv_u8(struct viewer *v)
+{
+	uint8_t b;
+
+	viewer_recv(v, &b, 1);
+	return b;
+}
+
+BENCH unsigned int viewer_recv_u16(struct viewer *v)
+{
+	uint8_t b[2];
+
+	viewer_recv(v, b, 2);
+	return get_be16(b);
+}
+
+BENCH uint32_t viewer_recv_u32(struct viewer *v)
+{
+	uint8_t b[4];
+
+	viewer_recv(v, b, 4);
+	return get_be32(b);
+}
+
+/* True once the server has closed the connection. */
+BENCH bool viewer_closed(struct viewer *v)
+{
+	char b;
+	ssize_t n;
+
+	bench_settle(v->b);
+	do
+		n = recv(v->fd, &b, 1, MSG_DONTWAIT);
+	while (n > 0);
+	return n == 0 || errno != EAGAIN;
+}
+
+BENCH void viewer_version(struct viewer *v, const char *version)
+{
+	char hello[13] = "";
+
+	viewer_recv(v, hello, 12);
+	CHECK_STR(hello, "RFB 003.008\n");
+	viewer_send(v, version, strlen(version));
+}
+
+/* The security result, with the reason that 3.8 gives. */
+BENCH uint32_t viewer_result(struct viewer *v, unsigned int minor, char *reason, size_t size)
+{
+	uint32_t result = viewer_recv_u32(v), len;
+
+	reason[0] = '\0';
+	if (result == 0 || minor < 8)
+		return result;
+	len = viewer_recv_u32(v);
+	CHECK(len < size);
+	viewer_recv(v, reason, len);
+	reason[len] = '\0';
+	return result;
+}
+
+BENCH void viewer_answer(struct viewer *v, const char *password)
+{
+	uint8_t challenge[16], answer[16], key[8] = { 0 };
+
+	viewer_recv(v, challenge, 16);
+	for (size_t i = 0; i < 8 && password[i]; i++)
+		for (int bit = 0; bit < 8; bit++)
+			key[i] |= (uint8_t)(((unsigned char)password[i] >> bit & 1) << (7 - bit));
+	des_encrypt_block(key, challenge, answer);
+	des_encrypt_block(key, challenge + 8, answer + 8);
+	viewer_send(v, answer, 16);
+}
+
+BENCH void viewer_init(struct viewer *v)
+{
+	uint8_t format[16];
+	uint32_t len;
+
+	viewer_send(v, "\1", 1);
+	v->width = viewer_recv_u16(v);
+	v->height = viewer_recv_u16(v);
+	viewer_recv(v, format, 16);
+	CHECK(memcmp(format, "\x20\x18\0\1\0\xff\0\xff\0\xff\x10\x08\0", 13) == 0);
+	len = viewer_recv_u32(v);
+	CHECK(len <= SERVER_NAME_MAX);
+	viewer_recv(v, v->name, len);
+}
+
+/* Up to ServerInit. password NULL: security type None. */
+BENCH void viewer_handshake(struct viewer *v, unsigned int minor, const char *password)
+{
+	unsigned int type = password ? RFB_SECURITY_VNC : RFB_SECURITY_NONE;
+	char version[13], reason[80];
+
+	snprintf(version, sizeof(version), "RFB 003.%03u\n", minor);
+	viewer_version(v, version);
+	if (minor == 3) {
+		CHECK_EQ(viewer_recv_u32(v), type);
+	} else {
+		uint8_t choice = (uint8_t)type;
+
+		CHECK_EQ(viewer_recv_u8(v), 1);
+		CHECK_EQ(viewer_recv_u8(v), type);
+		viewer_send(v, &choice, 1);
+	}
+	if (password)
+		viewer_answer(v, password);
+	if (password || minor >= 8)
+		CHECK_EQ(viewer_result(v, minor, reason, sizeof(reason)), 0);
+	viewer_init(v);
+}
+
+BENCH struct viewer *viewer_ready(struct bench *b)
+{
+	struct viewer *v = viewer_new(b);
+
+	viewer_handshake(v, 8, NULL);
+	return v;
+}
+
+BENCH void viewer_encodings(struct viewer *v, const int32_t *list, size_t n)
+{
+	uint8_t m[4 + 4 * 32] = { RFB_SET_ENCODINGS };
+
+	put_be16(m + 2, (uint16_t)n);
+	for (size_t i = 0; i < n; i++)
+		put_be32(m + 4 + 4 * i, (uint32_t)list[i]);
+	viewer_send(v, m, 4 + 4 * n);
+}
+
+BENCH void viewer_request(struct viewer *v, bool incremental, struct rect r)
+{
+	uint8_t m[10] = { RFB_UPDATE_REQUEST, incremental };
+
+	put_be16(m + 2, (uint16_t)r.x);
+	put_be16(m + 4, (uint16_t)r.y);
+	put_be16(m + 6, (uint16_t)r.w);
+	put_be16(m + 8, (uint16_t)r.h);
+	viewer_send(v, m, sizeof(m));
+}
+
+BENCH void viewer_request_all(struct viewer *v, bool incremental)
+{
+	viewer_request(v, incremental, (struct rect){ .w = v->width, .h = v->height });
+}
+
+BENCH void viewer_key(struct viewer *v, uint32_t keysym, bool down)
+{
+	uint8_t m[8] = { RFB_KEY, down };
+
+	put_be32(m + 4, keysym);
+	viewer_send(v, m, sizeof(m));
+}
+
+BENCH void viewer_pixels_raw(struct viewer *v, struct rect r)
+{
+	uint8_t line[SCREEN_MAX_WIDTH * 4 + 4] = { 0 };
+
+	for (unsigned int y = r.y; y < r.y + r.h; y++) {
+		viewer_recv(v, line, (size_t)r.w * v->bytes_pp);
+		for (unsigned int i = 0; i < r.w; i++) {
+			uint32_t px = get_le32(line + (size_t)i * v->bytes_pp);
+
+			if (v->bytes_pp < 4)
+				px &= BIT(8 * v->bytes_pp) - 1;
+			v->fb[y * SCREEN_MAX_WIDTH + r.x + i] = px;
+		}
+	}
+}
+
+struct zrle_in {
+	const uint8_t *p, *end;
+	unsigned int cpixel_bytes;
+};
+
+BENCH unsigned int zrle_u8(struct zrle_in *in)
+{
+	CHECK(in->p < in->end);
+	return *in->p++;
+}
+
+BENCH uint32_t zrle_cpixel(struct zrle_in *in)
+{
+	uint32_t v = 0;
+
+	for (unsigned int i = 0; i < in->cpixel_bytes; i++)
+		v |= zrle_u8(in) << (8 * i);
+	return v;
+}
+
+BENCH unsigned int zrle_length(struct zrle_in *in)
+{
+	unsigned int n = 1, b;
+
+	do {
+		b = zrle_u8(in);
+		n += b;
+	} while (b == 255);
+	return n;
+}
+
+/* The pixels of one tile, w x h, RFC 6143 s7.7.6. */
+BENCH void zrle_tile(struct zrle_in *in, uint32_t *px, unsigned int w, unsigned int h)
+{
+	unsigned int sub = zrle_u8(in), n = sub & 0x7f, done = 0;
+	unsigned int bits = n <= 2 ? 1 : n <= 4 ? 2 : 4;
+	uint32_t pal[128] = { 0 };
+
+	CHECK(sub <= 16 || sub == 128 || sub >= 130);
+	for (unsigned int i = 0; i < n; i++)
+		pal[i] = zrle_cpixel(in);
+	while (done < w * h) {
+		unsigned int len = 1, i;
+
+		if (sub == 0) {
+			px[done++] = zrle_cpixel(in);
+		} else if (sub == 1) {
+			px[done++] = pal[0];
+		} else if (sub <= 16) { /* one line */
+			for (i = 0; i < w; i++)
+				px[done++] = pal[in->p[i * bits / 8] >> (8 - bits - i * bits % 8) &
+						 ((1u << bits) - 1)];
+			in->p += (w * bits + 7) / 8;
+			CHECK(in->p <= in->end);
+		} else {
+			uint32_t rgb;
+
+			i = sub == 128 ? 0x80 : zrle_u8(in);
+			rgb = sub == 128 ? zrle_cpixel(in) : pal[i & 0x7f];
+			if (i & 0x80)
+				len = zrle_length(in);
+			CHECK(done + len <= w * h);
+			while (len--)
+				px[done++] = rgb;
+		}
+	}
+}
+
+BENCH void viewer_pixels_zrle(struct viewer *v, struct rect r)
+{
+	size_t len = viewer_recv_u32(v), room = (size_t)r.w * r.h * 4 + 65536;
+	uint8_t *packed = malloc(len), *plain = malloc(room);
+	struct zrle_in in = { .p = plain, .cpixel_bytes = v->cpixel_bytes };
+
+	viewer_recv(v, packed, len);
+	v->z.next_in = packed;
+	v->z.avail_in = (uInt)len;
+	v->z.next_out = plain;
+	v->z.avail_out = (uInt)room;
+	CHECK_EQ(inflate(&v->z, Z_SYNC_FLUSH), Z_OK);
+	CHECK_EQ(v->z.avail_in, 0);
+	in.end = v->z.next_out;
+	for (unsigned int y = r.y; y < r.y + r.h; y += 64) {
+		for (unsigned int x = r.x; x < r.x + r.w; x += 64) {
+			unsigned int w = MIN(64u, r.x + r.w - x), h = MIN(64u, r.y + r.h - y);
+			uint32_t px[64 * 64];
+
+			zrle_tile(&in, px, w, h);
+			for (unsigned int i = 0; i < w * h; i++)
+				v->fb[(y + i / w) * SCREEN_MAX_WIDTH + x + i % w] = px[i];
+		}
+	}
+	CHECK(in.p == in.end);
+	free(packed);
+	free(plain);
+}
+
+BENCH void viewer_ext_size(struct viewer *v, struct rect r)
+{
+	uint8_t screens[20];
+
+	viewer_recv(v, screens, sizeof(screens));
+	CHECK_EQ(screens[0], 1);
+	CHECK_EQ(get_be16(screens + 12), r.w);
+	CHECK_EQ(get_be16(screens + 14), r.h);
+	v->n_ext_size++;
+	v->ext_reason = r.x;
+	v->ext_status = r.y;
+	v->width = r.w;
+	v->height = r.h;
+}
+
+BENCH void viewer_rect(struct viewer *v)
+{
+	struct rect r;
+	int32_t encoding;
+
+	r.x = viewer_recv_u16(v);
+	r.y = viewer_recv_u16(v);
+	r.w = viewer_recv_u16(v);
+	r.h = viewer_recv_u16(v);
+	encoding = (int32_t)viewer_recv_u32(v);
+	v->n_rects++;
+	if (encoding == RFB_ENC_RAW || encoding == RFB_ENC_ZRLE) {
+		CHECK(r.w > 0 && r.h > 0 && r.x + r.w <= v->width && r.y + r.h <= v->height);
+		if (encoding == RFB_ENC_RAW)
+			viewer_pixels_raw(v, r);
+		else
+			viewer_pixels_zrle(v, r);
+		encoding == RFB_ENC_RAW ? v->n_raw++ : v->n_zrle++;
+		return;
+	}
+	switch (encoding) {
+	case RFB_ENC_DESKTOP_SIZE:
+		v->n_size++;
+		v->width = r.w;
+		v->height = r.h;
+		break;
+	case RFB_ENC_EXT_DESKTOP_SIZE:
+		viewer_ext_size(v, r);
+		break;
+	case RFB_ENC_QEMU_KEYS:
+		v->n_qemu++;
+		break;
+	case RFB_ENC_QEMU_LEDS:
+		v->leds = viewer_recv_u8(v);
+		v->n_leds++;
+		break;
+	default:
+		CHECK_FAIL("encoding %d", encoding);
+	}
+}
+
+/* Waits for one update and takes it in. */
+BENCH void viewer_update(struct viewer *v)
+{
+	unsigned int n;
+
+	CHECK_EQ(viewer_recv_u8(v), RFB_FRAMEBUFFER_UPDATE);
+	viewer_recv_u8(v);
+	n = viewer_recv_u16(v);
+	v->n_rects = 0;
+	while (n--)
+		viewer_rect(v);
+}
+
+/* Whether the viewer sees what the guest drew: true colour 8:8:8 formats. */
+BENCH bool viewer_sees_screen(const struct viewer *v)
+{
+	const struct bench *b = v->b;
+
+	for (unsigned int y = 0; y < b->frame.height; y++) {
+		for (unsigned int x = 0; x < b->frame.width; x++) {
+			uint32_t want = get_le32(b->vram + b->frame.offset +
+						 (size_t)y * b->frame.stride + x * 4);
+
+			if (v->fb[y * SCREEN_MAX_WIDTH + x] != (want & 0xffffff))
+				return false;
+		}
+	}
+	return true;
+}
+
+#endif
