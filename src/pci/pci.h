@@ -25,7 +25,10 @@ struct pci_bar_desc {
 	enum pci_bar_kind kind;
 	bool prefetch;
 	uint64_t size; /* power of two, >= 16 (io >= 4) */
-	/* Handlers: a register table or functions, as struct dev_region. None with slot: host memory mapped there. */
+	/*
+	 * Handlers: a register table or functions, as struct dev_region. None: the model maps host memory there from
+	 * bar_moved, or there is nothing but MSI-X.
+	 */
 	const struct reg_table *regs;
 	uint64_t (*read)(struct dev *d, uint64_t offset, unsigned int size);
 	void (*write)(struct dev *d, uint64_t offset, unsigned int size, uint64_t value);
@@ -46,12 +49,12 @@ struct pci_desc {
 	uint8_t revision;
 	uint8_t intx_pin; /* 0 none, 1..4 = INTA..INTD */
 	struct pci_bar_desc
-		bars[PCI_BARS]; /* a MEM64 BAR takes the next entry too: leave that NONE */
+		bars[PCI_BARS]; /* a MEM64 one takes the next entry too: leave it NONE */
 	struct {
 		uint16_t vectors; /* 0: no MSI-X */
-		uint8_t bar; /* BAR that holds table and PBA; the core claims that range of it */
+		uint8_t bar; /* that holds table and PBA; the core claims from one to the other's end */
 		uint32_t table,
-			pba; /* offsets; the table is at a multiple of 4096, the PBA behind it */
+			pba; /* offsets: the table at a multiple of 4096, the PBA behind it */
 	} msix;
 	bool msi; /* one vector, 64-bit, no masking; used when MSI-X is absent */
 	bool express; /* PCI Express capability of an integrated endpoint */
@@ -63,7 +66,6 @@ struct pci_desc {
 	void (*config_reading)(struct pci_fn *fn, unsigned int offset, unsigned int size);
 	/* BAR bar was mapped at addr, or unmapped (addr == UINT64_MAX). May be NULL. Lock held. */
 	void (*bar_moved)(struct pci_fn *fn, unsigned int bar, uint64_t addr);
-	/* Bus master or INTx disable changed, function level reset etc. are handled by the core. */
 };
 
 struct pci_bar {
@@ -87,16 +89,24 @@ struct pci_fn {
 	uint8_t cfg[PCI_CFG_SIZE], wmask[PCI_CFG_SIZE], w1c[PCI_CFG_SIZE];
 	struct pci_bar bars[PCI_BARS];
 	uint8_t cap_msix, cap_msi, cap_exp; /* offsets, 0: absent */
+	uint8_t reset_cfg[PCI_CFG_SIZE]; /* power-on values of what can be written */
+	struct list doorbells;
 	struct pci_msix_vector *msix;
 	struct bus_msi msi;
-	bool msi_allocated;
+	bool msi_allocated, msi_routed;
 	struct bus_irq intx;
 	bool intx_level; /* as the model wants it, before INTx disable */
+	bool irq_raised; /* between pci_irq_raise and pci_irq_lower */
+	bool messages; /* MSI-X or MSI was enabled when last looked at */
 };
 
 /*
  * Puts the function on env.slot and into its power-on state. desc must outlive the function. Called first in a
- * model's init; pci_fn_fini last in its fini (accepts one never initialised), pci_fn_reset in its reset.
+ * model's init; pci_fn_fini last in its fini (accepts one never initialised), pci_fn_reset in its reset: BARs and
+ * doorbells are unmapped, masks and routes forgotten, writable registers get their reset values.
+ *
+ * A BAR decodes while COMMAND allows it and its address makes sense: not 0, not the pattern of sizing, not beyond
+ * 2^52 (memory) or 64 KiB (I/O). The guest may put it over RAM, which then stays in front of it, as under KVM.
  */
 int pci_fn_init(struct pci_fn *fn, const struct pci_desc *desc, struct err *err);
 void pci_fn_fini(struct pci_fn *fn);
@@ -109,7 +119,8 @@ static inline struct pci_fn *pci_fn_of(struct dev *d)
 
 /*
  * Interrupts. Lock held. msix_fire: vector out of range or masked is handled (pending bit), MSI-X disabled: nothing.
- * pci_irq_* choose what the guest enabled: MSI-X vector 0, MSI, or the INTx wire (level kept until cleared).
+ * A message waits while bus master is off. pci_irq_* choose what the guest enabled: MSI-X vector 0, MSI, or the INTx
+ * wire (level kept until lowered); if the guest changes that while raised, the new way tells it once more.
  */
 void pci_msix_fire(struct pci_fn *fn, unsigned int vector);
 bool pci_msix_enabled(const struct pci_fn *fn);
@@ -132,8 +143,12 @@ struct pci_doorbell {
 	unsigned int bar;
 	uint64_t offset;
 	bool wanted;
+	struct list link;
 };
-/* Registers now if the BAR is mapped, and again whenever it moves; the function keeps at most PCI_DOORBELLS. */
+/*
+ * Registers now if the BAR is mapped, and again whenever it moves. The caller owns b, with bell.size, match, value and
+ * fd set. 0, or the host's -errno: then b is not kept. When the host refuses after a move, writes reach the handlers.
+ */
 int pci_doorbell_add(struct pci_fn *fn, struct pci_doorbell *b);
 void pci_doorbell_del(struct pci_fn *fn, struct pci_doorbell *b);
 
