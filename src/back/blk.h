@@ -38,7 +38,7 @@ struct blk_req {
 	unsigned int iovcnt;
 	/* res: 0 or -errno (-EIO, -ENOSPC, -EINVAL out of range or unaligned, -EROFS, -EOPNOTSUPP). */
 	void (*done)(struct blk_req *req, int res);
-	void *priv[8]; /* for the engine */
+	void *priv[16]; /* for the engine */
 };
 
 struct blk;
@@ -53,7 +53,8 @@ struct blk_info {
 
 /* How a disk is to be opened: the settings that all disk models share. */
 struct blk_spec {
-	char *path; /* file or block device; "fd:N" one already open; "mem:SIZE" a disk in memory */
+	/* file or block device; "fd:N" one already open, which the disk takes over; "mem:SIZE" a disk in memory */
+	char *path;
 	bool nocache; /* O_DIRECT */
 	bool sync; /* O_SYNC */
 	bool ro;
@@ -120,14 +121,17 @@ void blk_clear_error(struct blk *b);
 
 /* --- the fault engine, for tests: wraps another disk (and owns it) --- */
 struct blk_fault {
-	int fail_nth; /* fail the n-th request from now (1 = next) with fail_errno; 0: none; -1: all */
+	int fail_nth; /* fail the n-th valid request from now (1 = next) with fail_errno; 0: none; -1: all */
 	int fail_errno; /* positive errno */
 	int fail_op; /* only count requests of this enum blk_op; -1: any */
 	bool hold; /* keep completions until blk_fault_release */
 };
 struct blk *blk_open_fault(struct loop *l, struct blk *inner);
 void blk_fault_set(struct blk *b, const struct blk_fault *f);
-/* Completes up to n held requests, the index-th oldest first (0 = oldest). Returns how many are still held. */
+/*
+ * Lets go of up to n held requests from the index-th oldest on (0 = oldest): they complete at the next step of the loop.
+ * Returns how many are still held.
+ */
 size_t blk_fault_release(struct blk *b, size_t index, size_t n);
 
 #endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef BACK_BLK_PRIV_H
+#define BACK_BLK_PRIV_H
+
+#include "back/blk.h"
+#include "loop/loop.h"
+#include "util/list.h"
+#include "util/macros.h"
+
+struct blk_ops {
+	/* A request that passed the checks of blk_submit(). Answered through blk_done(), not inside. */
+	void (*submit)(struct blk *b, struct blk_req *r);
+	void (*close)(struct blk *b); /* frees the instance; nothing is in flight */
+};
+
+/* First member of every engine's instance. Loop's thread only. */
+struct blk {
+	const struct blk_ops *ops;
+	struct loop *loop;
+	struct blk_info info;
+	char *path; /* owned: info.path */
+	struct blk_stats stats;
+	bool failed; /* sticky: a flush or FUA write has failed */
+	void (*enter)(void *), (*leave)(void *);
+	void *batch_arg;
+	struct list done; /* struct blk_work, results waiting to be told */
+	struct loop_post post; /* tells them */
+	struct loop_idle idle; /* tells them at the end of the step that brought them */
+};
+
+enum blk_phase { BLK_XFER, BLK_SYNC, BLK_PUNCH, BLK_ZERO_RANGE, BLK_ZERO_WRITE };
+
+/* What an engine keeps per request, in req->priv. */
+struct blk_work {
+	struct loop_io io; /* file engines: the system call that is to be made next */
+	struct blk *b;
+	struct list link;
+	uint64_t moved; /* bytes done so far */
+	struct iovec part;
+	int res;
+	uint16_t tries;
+	uint8_t phase;
+};
+
+_Static_assert(sizeof(struct blk_work) <= sizeof(((struct blk_req *)0)->priv), "blk_req.priv");
+
+static inline struct blk_work *blk_work_of(struct blk_req *r)
+{
+	return (struct blk_work *)(void *)r->priv;
+}
+
+static inline struct blk_req *blk_req_of(struct blk_work *w)
+{
+	return container_of((void **)(void *)w, struct blk_req, priv[0]);
+}
+
+/* For engines. info and path are set by the caller. */
+void blk_init(struct blk *b, const struct blk_ops *ops, struct loop *l);
+void blk_fini(struct blk *b);
+/* The request's result, from anywhere on the loop's thread: told by a post. */
+void blk_done(struct blk_req *r, int res);
+/* The same from a callback of the loop: told at the end of this step, in one batch with others. */
+void blk_done_step(struct blk_req *r, int res);
+/* True for operations whose failure means that flushed data may be lost. */
+bool blk_durable(const struct blk_req *r);
+
+/* blk_open.c: an open image, checked and locked. */
+struct blk_image {
+	int fd;
+	int cached_fd; /* the same file without O_DIRECT, for requests that it cannot take; -1 without nocache */
+	int lock_fd; /* backing file of a loop device, -1: none */
+	uint32_t align; /* of memory, offset and length with O_DIRECT */
+};
+
+/* blk_file.c: the engines for images. Takes the descriptors of image over, also on failure. */
+struct blk *blk_file_new(struct loop *l, const struct blk_image *image, const struct blk_info *info,
+			 const struct blk_spec *spec, struct err *err);
+
+/* blk_lock.c: whole-file OFD lock, a read lock if read_only. -EBUSY with a text that names the holder. */
+int blk_lock(int fd, const char *path, bool read_only, struct err *err);
+
+#endif
