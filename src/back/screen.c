@@ -38,7 +38,7 @@ struct screen {
 	void (*gone)(void *arg);
 	void *gone_arg;
 
-	unsigned int clients;
+	unsigned int clients, leds;
 	void (*on_clients)(void *arg, unsigned int count);
 	void *clients_arg;
 };
@@ -55,6 +55,7 @@ static void send_leds(void *arg, unsigned int leds)
 	struct screen *s = arg;
 	struct screen_msg_leds m = { .hdr = { SCREEN_MSG_LEDS, sizeof(m) }, .leds = leds };
 
+	s->leds = leds;
 	if (s->sock >= 0)
 		send(s->sock, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -126,10 +127,13 @@ int screen_set_mode(struct screen *s, const struct screen_mode *mode)
 	return 0;
 }
 
-void screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg)
+int screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg)
 {
+	if (fn && s->dirty)
+		return -EBUSY;
 	s->dirty = fn;
 	s->dirty_arg = arg;
+	return 0;
 }
 
 static struct screen_mode mode_get(struct screen *s, uint32_t *serial)
@@ -184,6 +188,14 @@ static void set_clients(struct screen *s, unsigned int count)
 		s->on_clients(s->clients_arg, count);
 }
 
+/* Set 1 make codes, those with prefix, and Pause. */
+static bool scancode_valid(uint16_t code)
+{
+	uint16_t prefix = code & 0xff00, low = code & 0xff;
+
+	return code == 0xe11d || ((!prefix || prefix == 0xe000) && low >= 1 && low <= 0x7f);
+}
+
 /* False: the message breaks the rules. */
 static bool handle(struct screen *s, const union message *m, size_t len)
 {
@@ -201,7 +213,7 @@ static bool handle(struct screen *s, const union message *m, size_t len)
 	case SCREEN_MSG_REFRESH:
 		return send_frame(s);
 	case SCREEN_MSG_KEY:
-		if (m->key.down > 1)
+		if (m->key.down > 1 || !scancode_valid(m->key.scancode))
 			return false;
 		input_key(s->input, m->key.scancode, m->key.down);
 		return true;
@@ -257,6 +269,8 @@ int screen_attach(struct screen *s, int sock, void (*gone)(void *arg), void *arg
 	r = loop_fd_add(s->loop, &s->link, sock, EPOLLIN);
 	if (r < 0)
 		fd_close(&s->sock);
+	else
+		send_leds(s, s->leds);
 	return r;
 }
 

@@ -103,8 +103,8 @@ int screen_memfd(const struct screen *s);
 
 /* The guest set a mode; the next FRAME says that everything changed. -EINVAL if it does not fit. Any thread. */
 int screen_set_mode(struct screen *s, const struct screen_mode *mode);
-/* fn sets the bits of the 4 KiB pages of video memory that changed since it was last called. */
-void screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg);
+/* fn sets the bits of the 4 KiB pages of video memory that changed since it was last called. -EBUSY: there is one. */
+int screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg);
 
 /* Takes over the socket (closed on detach). gone is called once when the viewer has closed it or broke the rules. */
 int screen_attach(struct screen *s, int sock, void (*gone)(void *arg), void *arg);

@@ -3,13 +3,12 @@
 #include "hw/diskid.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "util/err.h"
 
-static uint64_t fnv1a(const char *s)
+uint64_t diskid_hash(const char *s)
 {
 	uint64_t h = 0xcbf29ce484222325;
 
@@ -36,7 +35,7 @@ int diskid_make(const char *ser, const char *path, char *out, struct err *err)
 		memcpy(out, ser, len + 1);
 		return 0;
 	}
-	h = fnv1a(path ? path : "");
+	h = diskid_hash(path ? path : "");
 	n = snprintf(out, DISKID_LEN + 1, "KHYVE-%04X-%04X-%04X", (unsigned int)(h >> 32 & 0xffff),
 		     (unsigned int)(h >> 16 & 0xffff), (unsigned int)(h & 0xffff));
 	return n == DISKID_LEN ? 0 : -EINVAL;

@@ -3,6 +3,8 @@
 #ifndef HW_DISKID_H
 #define HW_DISKID_H
 
+#include <stdint.h>
+
 #define DISKID_LEN 20
 
 struct err;
@@ -13,5 +15,7 @@ struct err;
  * out has DISKID_LEN + 1 bytes. 0, or -EINVAL with a text when ser is too long or not printable ASCII.
  */
 int diskid_make(const char *ser, const char *path, char *out, struct err *err);
+/* The 64-bit FNV-1a hash behind it. */
+uint64_t diskid_hash(const char *s);
 
 #endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "hw/nvme_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "util/checked.h"
+
+/* --- requests --- */
+
+bool nvme_io_ready(const struct nvme *n)
+{
+	return n->nfree_reqs && n->nfree_bufs;
+}
+
+static void req_free(struct nvme_req *r)
+{
+	struct nvme *n = r->n;
+
+	if (r->buf) {
+		n->free_bufs[n->nfree_bufs++] = r->buf;
+		r->buf = NULL;
+	}
+	n->free_reqs[n->nfree_reqs++] = r;
+}
+
+/* sq_run() has seen that one is free. */
+static struct nvme_req *req_new(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe *cmd)
+{
+	struct nvme_req *r = n->free_reqs[--n->nfree_reqs];
+
+	r->sq = sq;
+	r->cid = nvme_cid(cmd);
+	r->blk.flags = 0;
+	return r;
+}
+
+static struct nvme_buf *req_buf(struct nvme_req *r)
+{
+	return r->buf = r->n->free_bufs[--r->n->nfree_bufs];
+}
+
+static uint16_t req_start(struct nvme_req *r)
+{
+	struct nvme *n = r->n;
+
+	n->inflight++;
+	n->batch[n->nbatch++] = &r->blk;
+	return NVME_LATER;
+}
+
+static uint16_t status_of(enum blk_op op, int res)
+{
+	switch (res) {
+	case 0:
+		return NVME_SC_OK;
+	case -ENOSPC:
+	case -EDQUOT:
+		return NVME_SC_CAPACITY;
+	case -EROFS:
+		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
+	case -EOPNOTSUPP:
+		/* Deallocation is advice (s6.7). */
+		return op == BLK_DISCARD ? NVME_SC_OK : NVME_SC_INVALID_OPCODE | NVME_DNR;
+	case -EIO:
+		return op == BLK_READ ? NVME_SC_READ_ERROR : NVME_SC_WRITE_FAULT;
+	default:
+		return NVME_SC_INTERNAL;
+	}
+}
+
+static void dsm_next(struct nvme_req *r);
+
+static void req_done(struct blk_req *blk, int res)
+{
+	struct nvme_req *r = container_of(blk, struct nvme_req, blk);
+	struct nvme *n = r->n;
+	uint16_t status = status_of(blk->op, res);
+
+	n->inflight--;
+	if (res)
+		n->media_errors++;
+	if (blk->op == BLK_DISCARD && !status && r->range < r->ranges &&
+	    n->state != NVME_RESETTING) {
+		dsm_next(r);
+		return;
+	}
+	nvme_complete(n, r->sq, r->cid, status, 0);
+	req_free(r);
+}
+
+static void flush_done(struct blk_req *blk, int res)
+{
+	struct nvme *n = container_of(blk, struct nvme, flush);
+
+	n->inflight--;
+	if (res)
+		n->media_errors++;
+	if (n->state == NVME_SHUTTING)
+		n->state = NVME_SHUT;
+}
+
+/* Shutdown's own flush (s7.6.2). */
+void nvme_start_flush(struct nvme *n)
+{
+	n->flush.op = BLK_FLUSH;
+	n->flush.done = flush_done;
+	n->inflight++;
+	n->batch[n->nbatch++] = &n->flush;
+	nvme_submit(n);
+}
+
+int nvme_io_init(struct nvme *n, unsigned int slots)
+{
+	unsigned int bufs = MIN(slots, (unsigned int)NVME_BUFS);
+
+	n->reqs = calloc(slots, sizeof(*n->reqs));
+	n->bufs = calloc(bufs, sizeof(*n->bufs));
+	n->free_reqs = calloc(slots, sizeof(struct nvme_req *));
+	n->free_bufs = calloc(bufs, sizeof(struct nvme_buf *));
+	n->batch = calloc(slots + 1, sizeof(struct blk_req *));
+	if (!n->reqs || !n->bufs || !n->free_reqs || !n->free_bufs || !n->batch)
+		return -ENOMEM;
+	for (unsigned int i = slots; i-- > 0;) {
+		n->reqs[i].n = n;
+		n->reqs[i].blk.done = req_done;
+		n->free_reqs[n->nfree_reqs++] = &n->reqs[i];
+	}
+	for (unsigned int i = bufs; i-- > 0;)
+		n->free_bufs[n->nfree_bufs++] = &n->bufs[i];
+	return 0;
+}
+
+void nvme_io_fini(struct nvme *n)
+{
+	assert(n->inflight == 0);
+	free(n->reqs);
+	free(n->bufs);
+	free(n->free_reqs);
+	free(n->free_bufs);
+	free(n->batch);
+}
+
+/* --- commands --- */
+
+/* SLBA and NLB of a command, as bytes in r. */
+static uint16_t req_range(struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	const struct nvme *n = r->n;
+	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
+	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
+
+	if (!range_inside(lba, blocks, n->blocks))
+		return NVME_SC_LBA_RANGE | NVME_DNR;
+	r->blk.offset = lba << n->block_shift;
+	r->blk.len = blocks << n->block_shift;
+	return NVME_SC_OK;
+}
+
+/* s6.9, s6.15. */
+static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	bool write = (cmd->cdw0 & 0xff) == NVME_CMD_WRITE, small;
+	uint64_t len = ((cmd->cdw12 & 0xffff) + 1ull) << n->block_shift;
+	unsigned int pages;
+	struct iovec *iov;
+	uint16_t status;
+
+	if (len > (uint64_t)NVME_PAGE << NVME_MDTS || cmd->mptr ||
+	    (write && cmd->cdw12 & NVME_RW_DTYPE_MASK))
+		return NVME_SC_INVALID_FIELD | NVME_DNR;
+	status = req_range(r, cmd);
+	if (status)
+		return status;
+	if (write && n->read_only)
+		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
+	pages = (unsigned int)((len + cmd->prp1 % NVME_PAGE + NVME_PAGE - 1) / NVME_PAGE);
+	small = pages <= NVME_IOV_INLINE;
+	iov = small ? r->iov : req_buf(r)->u.iov;
+	status = nvme_prp_map(&n->fn.dma, cmd, len, iov, small ? NVME_IOV_INLINE : NVME_IOV_MAX,
+			      &r->blk.iovcnt);
+	if (status)
+		return status;
+	r->blk.iov = iov;
+	r->blk.op = write ? BLK_WRITE : BLK_READ;
+	if (write && (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache))
+		r->blk.flags = BLK_FUA;
+	if (write) {
+		n->writes++;
+		n->write_bytes += len;
+	} else {
+		n->reads++;
+		n->read_bytes += len;
+	}
+	return req_start(r);
+}
+
+/* s6.16. */
+static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	uint16_t status;
+
+	if (!n->write_zeroes)
+		return NVME_SC_INVALID_OPCODE | NVME_DNR;
+	status = req_range(r, cmd);
+	if (status)
+		return status;
+	if (n->read_only)
+		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
+	r->blk.op = BLK_WRITE_ZEROES;
+	r->blk.iov = NULL;
+	r->blk.iovcnt = 0;
+	if (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache)
+		r->blk.flags |= BLK_FUA;
+	if (cmd->cdw12 & NVME_WZ_DEAC && n->dsm)
+		r->blk.flags |= BLK_UNMAP;
+	return req_start(r);
+}
+
+/* One range after the other, with the same request. */
+static void dsm_next(struct nvme_req *r)
+{
+	const struct nvme_dsm_range *range = &r->buf->u.ranges[r->range++];
+
+	r->blk.offset = range->lba << r->n->block_shift;
+	r->blk.len = (uint64_t)range->blocks << r->n->block_shift;
+	req_start(r);
+}
+
+/* s6.7: all ranges are checked before the first one is acted on. */
+static uint16_t io_dsm(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	unsigned int count = (cmd->cdw10 & 0xff) + 1, kept = 0;
+	struct nvme_dsm_range *ranges;
+	uint16_t status;
+
+	if (!n->dsm)
+		return NVME_SC_INVALID_OPCODE | NVME_DNR;
+	ranges = req_buf(r)->u.ranges;
+	status = nvme_data_in(n, cmd, ranges, count * sizeof(*ranges));
+	if (status)
+		return status;
+	for (unsigned int i = 0; i < count; i++) {
+		if (!range_inside(ranges[i].lba, ranges[i].blocks, n->blocks))
+			return NVME_SC_LBA_RANGE | NVME_DNR;
+		if (ranges[i].blocks)
+			ranges[kept++] = ranges[i];
+	}
+	if (!(cmd->cdw11 & NVME_DSM_AD) || !kept)
+		return NVME_SC_OK;
+	if (n->read_only)
+		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
+	r->blk.op = BLK_DISCARD;
+	r->blk.iov = NULL;
+	r->blk.iovcnt = 0;
+	r->range = 0;
+	r->ranges = (uint16_t)kept;
+	dsm_next(r);
+	return NVME_LATER;
+}
+
+static uint16_t io_flush(struct nvme_req *r)
+{
+	r->blk.op = BLK_FLUSH;
+	r->blk.offset = 0;
+	r->blk.len = 0;
+	r->blk.iov = NULL;
+	r->blk.iovcnt = 0;
+	return req_start(r);
+}
+
+static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	uint8_t opcode = cmd->cdw0 & 0xff;
+	bool all = opcode == NVME_CMD_FLUSH && cmd->nsid == NVME_NSID_ALL;
+
+	switch (opcode) {
+	case NVME_CMD_FLUSH:
+	case NVME_CMD_WRITE:
+	case NVME_CMD_READ:
+	case NVME_CMD_WRITE_ZEROES:
+	case NVME_CMD_DSM:
+		break;
+	default:
+		return NVME_SC_INVALID_OPCODE | NVME_DNR;
+	}
+	if (cmd->nsid != 1 && !all)
+		return NVME_SC_INVALID_NS | NVME_DNR;
+	switch (opcode) {
+	case NVME_CMD_FLUSH:
+		return io_flush(r);
+	case NVME_CMD_WRITE_ZEROES:
+		return io_write_zeroes(n, r, cmd);
+	case NVME_CMD_DSM:
+		return io_dsm(n, r, cmd);
+	default:
+		return io_transfer(n, r, cmd);
+	}
+}
+
+uint16_t nvme_io_command(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe *cmd)
+{
+	struct nvme_req *r = req_new(n, sq, cmd);
+	uint16_t status = io_dispatch(n, r, cmd);
+
+	if (status != NVME_LATER)
+		req_free(r);
+	return status;
+}

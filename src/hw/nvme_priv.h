@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef HW_NVME_PRIV_H
+#define HW_NVME_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "back/blk.h"
+#include "hw/diskid.h"
+#include "hw/nvme_spec.h"
+#include "pci/pci.h"
+
+/*
+ * One controller with one namespace. What the guest may change while we look at it is copied once; what was checked
+ * is kept here. The doorbells run on the vCPUs without the lock and touch only what is marked "atomic".
+ */
+#define NVME_MAX_QUEUES PCI_MSIX_MAX /* admin included; masks of queues are 64 bits wide */
+#define NVME_IOV_INLINE 8
+#define NVME_IOV_MAX ((1u << NVME_MDTS) + 1)
+#define NVME_BUFS 64 /* transfers in flight that need more than NVME_IOV_INLINE pieces */
+#define NVME_RUN_BUDGET 256 /* commands fetched per turn */
+#define NVME_BURST 64 /* of those, from one queue before the next one has its turn */
+
+/* Returned by command handlers that complete later. Not a status that exists. */
+#define NVME_LATER 0xffff
+
+struct nvme_cq {
+	struct nvme_cqe *ring;
+	uint32_t size; /* atomic; entries, 0: no such queue */
+	uint32_t head_db; /* atomic; as the guest wrote it */
+	uint32_t head, tail; /* checked */
+	uint32_t room; /* entries neither occupied nor promised to a fetched command */
+	uint32_t nsqs;
+	uint64_t sqs; /* atomic; submission queues that complete here */
+	bool stalled; /* atomic; wants to know when head_db moves */
+	bool phase, irq_on;
+	uint16_t vector;
+};
+
+struct nvme_sq {
+	const struct nvme_sqe *ring;
+	uint32_t size; /* atomic; entries, 0: no such queue */
+	uint32_t tail_db; /* atomic; as the guest wrote it */
+	uint32_t head, tail; /* checked */
+	uint16_t id;
+	struct nvme_cq *cq;
+	uint64_t *cids; /* one bit per command id: in flight */
+	uint32_t inflight; /* fetched, not completed; async event requests excepted */
+	bool deleting; /* fetch no more; complete delete_cid once inflight is 0 */
+	uint16_t delete_cid;
+};
+
+/* What larger commands need besides their request. */
+struct nvme_buf {
+	union {
+		struct iovec iov[NVME_IOV_MAX];
+		struct nvme_dsm_range ranges[NVME_DSM_RANGES];
+	} u;
+};
+
+/* A fetched I/O command. In use from fetch until the back end is done, whatever happens to the queue. */
+struct nvme_req {
+	struct blk_req blk;
+	struct nvme *n;
+	struct nvme_sq *sq;
+	struct nvme_buf *buf;
+	uint16_t cid;
+	uint16_t range, ranges; /* Dataset Management: next one, count */
+	struct iovec iov[NVME_IOV_INLINE];
+};
+
+struct nvme_features {
+	uint32_t arbitration, temp_over, temp_under, error_recovery, coalescing, atomicity, events;
+	bool write_cache;
+	uint64_t no_coalescing; /* bit per vector */
+};
+
+struct nvme_log_entry {
+	uint64_t count;
+	uint16_t sq, cid, status;
+};
+
+enum nvme_state {
+	NVME_DISABLED,
+	NVME_READY,
+	NVME_FAILED, /* CSTS.CFS */
+	NVME_SHUTTING, /* CC.SHN was set: drain, then flush */
+	NVME_SHUT,
+	NVME_RESETTING, /* CC.EN was cleared: CSTS.RDY falls when nothing is in flight */
+};
+
+struct nvme_conf {
+	struct blk_spec blk;
+	uint64_t maxq, qsz, ioslots, sectsz, ram, eui64, bootindex;
+	char *ser;
+	int dsm;
+};
+
+struct nvme {
+	struct pci_fn fn;
+	struct pci_desc desc;
+	struct dev_region bells;
+	struct dev_post kick;
+	struct blk *blk;
+	const struct nvme_conf *conf;
+
+	/* what the guest is told */
+	uint64_t blocks;
+	unsigned int block_shift;
+	bool read_only, dsm, write_zeroes;
+	uint64_t eui64;
+	char serial[DISKID_LEN + 1];
+
+	/* registers */
+	uint32_t cc, csts, aqa, intms;
+	uint64_t asq, acq;
+	enum nvme_state state;
+
+	/* queues; 0 is the admin pair */
+	unsigned int nqueues;
+	struct nvme_sq sq[NVME_MAX_QUEUES];
+	struct nvme_cq cq[NVME_MAX_QUEUES];
+	uint64_t kicked; /* atomic; submission queues with a new tail */
+	uint32_t bell_errors; /* atomic; bit per enum nvme_event */
+	bool awake; /* atomic; the loop will look at kicked without being told */
+	bool pin; /* atomic; interrupts go by wire */
+	uint64_t ready; /* submission queues that may hold commands */
+	uint64_t starved; /* those that wait for a free request */
+	uint64_t posted; /* completion queues with entries not yet signalled */
+	unsigned int turn;
+
+	/* requests */
+	struct nvme_req *reqs, **free_reqs;
+	struct nvme_buf *bufs, **free_bufs;
+	struct blk_req **batch;
+	unsigned int nreqs, nfree_reqs, nfree_bufs, nbatch;
+	unsigned int inflight; /* with the back end, shutdown's flush included */
+	struct blk_req flush;
+	bool pausing;
+
+	/* admin */
+	struct nvme_features feat;
+	uint16_t aer_cid[NVME_AER_MAX];
+	unsigned int naer;
+	uint32_t events_due, events_masked;
+	struct nvme_log_entry log[NVME_LOG_ENTRIES];
+	uint64_t errors;
+	uint64_t reads, writes, read_bytes, write_bytes, media_errors;
+	uint64_t made_ns;
+	struct iovec scratch[NVME_IOV_MAX];
+};
+
+static inline uint16_t nvme_cid(const struct nvme_sqe *cmd)
+{
+	return (uint16_t)(cmd->cdw0 >> 16);
+}
+
+/* nvme.c */
+/* Acts on what waits for n->inflight to be 0. */
+void nvme_drained(struct nvme *n);
+
+/* nvme_queue.c */
+uint64_t nvme_bell_read(struct dev *d, uint64_t offset, unsigned int size);
+void nvme_bell_write(struct dev *d, uint64_t offset, unsigned int size, uint64_t value);
+/* The rings must have been checked; entries >= 2. */
+void nvme_cq_open(struct nvme *n, unsigned int id, struct nvme_cqe *ring, uint32_t entries);
+void nvme_sq_open(struct nvme *n, unsigned int id, const struct nvme_sqe *ring, uint32_t entries,
+		  struct nvme_cq *cq);
+void nvme_sq_close(struct nvme *n, struct nvme_sq *sq);
+void nvme_cq_close(struct nvme_cq *cq);
+void nvme_queues_close(struct nvme *n);
+/* Writes the completion of a command fetched from sq. status: enum nvme_status, with NVME_DNR where it applies. */
+void nvme_complete(struct nvme *n, struct nvme_sq *sq, uint16_t cid, uint16_t status, uint32_t dw0);
+/* The same for an async event request, which has no room promised. False: the queue is full, try again later. */
+bool nvme_complete_event(struct nvme *n, uint16_t cid, uint32_t dw0);
+/* Fetches and starts commands, then signals what was completed. Loop's thread. */
+void nvme_run(struct dev *d);
+/* Signals completion queues, one message per vector. */
+void nvme_signal(struct nvme *n);
+void nvme_pin_update(struct nvme *n);
+/* Hands the collected requests to the back end. */
+void nvme_submit(struct nvme *n);
+
+/* nvme_admin.c */
+uint16_t nvme_admin_command(struct nvme *n, const struct nvme_sqe *cmd, uint32_t *dw0);
+void nvme_features_reset(struct nvme *n);
+
+/* nvme_ident.c */
+uint16_t nvme_identify(struct nvme *n, const struct nvme_sqe *cmd);
+
+/* nvme_log.c */
+uint16_t nvme_get_log(struct nvme *n, const struct nvme_sqe *cmd);
+void nvme_log_error(struct nvme *n, uint16_t sq, uint16_t cid, uint16_t status);
+uint16_t nvme_async_event(struct nvme *n, const struct nvme_sqe *cmd);
+/* Notes an event and sends it when a request for it is there. */
+void nvme_event(struct nvme *n, enum nvme_event event);
+void nvme_events_send(struct nvme *n);
+void nvme_events_reset(struct nvme *n);
+
+/* nvme_io.c */
+uint16_t nvme_io_command(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe *cmd);
+/* True if a request and a buffer for any command are free. */
+bool nvme_io_ready(const struct nvme *n);
+int nvme_io_init(struct nvme *n, unsigned int slots);
+void nvme_io_fini(struct nvme *n);
+void nvme_start_flush(struct nvme *n);
+
+/* nvme_prp.c */
+/*
+ * Turns the PRPs of a transfer of len bytes (1..2^NVME_MDTS pages) into at most max pieces of guest memory. Returns
+ * NVME_SC_OK and the count, or the status to complete with.
+ */
+uint16_t nvme_prp_map(const struct dma *dma, const struct nvme_sqe *cmd, uint64_t len,
+		      struct iovec *iov, unsigned int max, unsigned int *count);
+/* Copies len bytes into the buffer of total bytes that cmd names, and zeroes the rest of it. */
+uint16_t nvme_data_out(struct nvme *n, const struct nvme_sqe *cmd, const void *buf, size_t len,
+		       uint64_t total);
+/* Copies len bytes out of cmd's buffer. */
+uint16_t nvme_data_in(struct nvme *n, const struct nvme_sqe *cmd, void *buf, size_t len);
+
+#endif
