@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "vm.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "manager/guest.h"
+#include "manager/guestconf.h"
+#include "manager/keys.h"
+#include "util/macros.h"
+#include "util/str.h"
+
+#define EDITOR_WORDS 16
+
+int vm_find(const struct vm *vm, const char *name, struct guest *out)
+{
+	return store_find(&vm->store, name, out) == 0
+		       ? 0
+		       : ui_error("%s doesn't appear to be a valid virtual machine", name);
+}
+
+int verb_create(struct vm *vm, int argc, char **argv)
+{
+	struct guest_spec spec = { 0 };
+	struct err err;
+	int c;
+
+	while ((c = ui_option(argc, argv, "t:s:c:m:d:")) != -1) {
+		switch (c) {
+		case 't':
+			spec.template = optarg;
+			break;
+		case 's':
+			if (guest_disk_size(optarg, &spec.disk_size, &err) < 0)
+				return ui_error("%s", err.text);
+			break;
+		case 'c':
+			spec.cpu = optarg;
+			break;
+		case 'm':
+			spec.memory = optarg;
+			break;
+		case 'd':
+			if (strcmp(optarg, "default") != 0)
+				return ui_error("unable to load datastore - '%s'", optarg);
+			break;
+		default:
+			return ui_usage(vm);
+		}
+	}
+	if (argc - optind != 1)
+		return ui_usage(vm);
+	return guest_create(&vm->store, argv[optind], &spec, &err) < 0 ? ui_error("%s", err.text)
+								       : 0;
+}
+
+/* A running guest, or one that is about to be, is in nobody's way only for reading. */
+static int refuse_running(const struct guest *g)
+{
+	struct run_state state;
+
+	run_query(g, &state);
+	if (state.kind == RUN_LOCKED)
+		ui_warning("%s appears to be running on %s (locked)", g->name, state.host);
+	else if (state.kind == RUN_RUNNING)
+		ui_warning("%s appears to be running locally (pid %d)", g->name, (int)state.pid);
+	else
+		return 0;
+	return VM_FAILED;
+}
+
+int verb_destroy(struct vm *vm, int argc, char **argv)
+{
+	bool force = false;
+	struct guest g;
+	struct err err;
+	int c, lock;
+
+	while ((c = ui_option(argc, argv, "f")) != -1) {
+		if (c != 'f')
+			return ui_usage(vm);
+		force = true;
+	}
+	if (argc - optind != 1)
+		return ui_usage(vm);
+	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
+		return VM_FAILED;
+	c = force ? 0 : ui_ask("Are you sure you want to completely remove this virtual machine");
+	if (c)
+		return c == UI_NO ? 0 : c;
+	lock = run_lock_supervisor(&g);
+	if (lock == -EAGAIN) {
+		ui_warning("%s appears to be starting or stopping", g.name);
+		return VM_FAILED;
+	}
+	if (lock < 0)
+		return ui_error("%s: %s", g.dir, strerror(-lock));
+	/* It may have been started while the question stood; with the lock it cannot be any more. */
+	if (refuse_running(&g)) {
+		run_unlock_supervisor(&g, &lock);
+		return VM_FAILED;
+	}
+	c = store_remove(&vm->store, &g, &err);
+	if (c < 0)
+		run_unlock_supervisor(&g, &lock);
+	else
+		close(lock);
+	return c < 0 ? ui_error("%s", err.text) : 0;
+}
+
+static int add_disk(const struct guest *g, const char *size_text)
+{
+	struct err err;
+	uint64_t size;
+
+	if (guest_disk_size(size_text, &size, &err) < 0 || guest_add_disk(g, size, &err) < 0)
+		return ui_error("%s", err.text);
+	return 0;
+}
+
+int verb_add(struct vm *vm, int argc, char **argv)
+{
+	const char *kind = NULL, *size = NULL;
+	struct guest g;
+	struct err err;
+	int c;
+
+	while ((c = ui_option(argc, argv, "d:s:t:")) != -1) {
+		if (c == 'd')
+			kind = optarg;
+		else if (c == 's')
+			size = optarg;
+		else if (c == '?')
+			return ui_usage(vm);
+		else if (strcmp(optarg, "file") != 0)
+			return ui_error("device type must be one of the following: file");
+	}
+	if (argc - optind != 1 || !kind || !size)
+		return ui_usage(vm);
+	if (vm_find(vm, argv[optind], &g))
+		return VM_FAILED;
+	if (strcmp(kind, "disk") == 0)
+		return add_disk(&g, size);
+	if (strcmp(kind, "network") != 0)
+		return ui_error("device must be one of the following: disk network");
+	return guest_add_network(&g, size, &err) < 0 ? ui_error("%s", err.text) : 0;
+}
+
+static void warn_text(void *arg, const char *text)
+{
+	(void)arg;
+	ui_warning("%s", text);
+}
+
+/* The editor's words, split at blanks; no shell takes part. */
+static int edit_file(const char *editor, const char *path)
+{
+	char copy[1024], *argv[EDITOR_WORDS + 2];
+	int argc = 0, status;
+	pid_t pid;
+
+	if (str_copy(copy, sizeof(copy), editor) < 0)
+		return ui_error("EDITOR is too long");
+	for (char *p = copy; argc < EDITOR_WORDS && *(p += strspn(p, " \t"));) {
+		argv[argc++] = p;
+		p += strcspn(p, " \t");
+		if (*p)
+			*p++ = '\0';
+	}
+	if (argc == 0)
+		return ui_error("EDITOR is empty");
+	argv[argc++] = (char *)path;
+	argv[argc] = NULL;
+	status = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (status)
+		return ui_error("cannot run %s: %s; set EDITOR", argv[0], strerror(status));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : VM_FAILED;
+}
+
+int verb_configure(struct vm *vm, int argc, char **argv)
+{
+	const char *editor = getenv("EDITOR");
+	struct gconf *conf;
+	struct guest g;
+	struct err err;
+	int status;
+
+	if (argc != 2)
+		return ui_usage(vm);
+	if (store_find(&vm->store, argv[1], &g) < 0)
+		return ui_error("cannot locate configuration file for virtual machine: %s",
+				argv[1]);
+	status = edit_file(editor && *editor ? editor : "vi", g.conf);
+	if (status)
+		return status;
+	if (gconf_load(g.conf, &conf, &err) < 0)
+		return ui_error("%s", err.text);
+	keys_check(conf, warn_text, NULL);
+	gconf_free(conf);
+	return 0;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "vm.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "manager/file.h"
+#include "util/fd.h"
+#include "util/macros.h"
+#include "util/str.h"
+
+static int verb_help(struct vm *vm, int argc, char **argv);
+static int verb_version(struct vm *vm, int argc, char **argv);
+
+static const struct verb verbs[] = {
+	{ "init", verb_init, NEED_CONFIG, "init", NULL },
+	{ "list", verb_list, NEED_STORE, "list [-rv] [--json]",
+	  "-r      only guests that run\n"
+	  "-v      also processor time, memory and age of running guests\n"
+	  "--json  for programs" },
+	{ "info", verb_info, NEED_STORE, "info [--json] [NAME...]", "--json  for programs" },
+	{ "create", verb_create, NEED_CHANGE,
+	  "create [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] NAME",
+	  "-t TEMPLATE  file in .templates or one that comes with khyve (default: default)\n"
+	  "-s SIZE      size of the first disk, such as 20G\n"
+	  "-c CPUS      number of virtual processors\n"
+	  "-m MEMORY    memory, such as 2G\n"
+	  "-d STORE     datastore (only 'default' exists)" },
+	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME", "-f  do not ask" },
+	{ "install", verb_install, NEED_CHANGE, "install [-fi] NAME ISO",
+	  "-f  stay in the foreground, serial port on this terminal\n"
+	  "-i  attach this terminal to the serial port" },
+	{ "start", verb_start, NEED_CHANGE, "start [-fi] NAME...\nstart -n NAME",
+	  "-f  stay in the foreground, serial port on this terminal\n"
+	  "-i  attach this terminal to the serial port\n"
+	  "-n  print the configuration for khyve(8) and start nothing" },
+	{ "stop", verb_stop, NEED_CHANGE, "stop [-t SECONDS [-f]] NAME...",
+	  "-t SECONDS  wait that long for the guests to be off\n"
+	  "-f          switch off those that are not off by then" },
+	{ "restart", verb_restart, NEED_CHANGE, "restart NAME", NULL },
+	{ "add", verb_add, NEED_CHANGE, "add -d disk -s SIZE NAME\nadd -d network -s SWITCH NAME",
+	  "-d KIND  what to add: disk or network\n"
+	  "-s SIZE  size of the disk, such as 20G, or name of the switch" },
+	{ "reset", verb_reset, NEED_CHANGE, "reset [-f] NAME", "-f  do not ask" },
+	{ "poweroff", verb_poweroff, NEED_CHANGE, "poweroff [-f] NAME", "-f  do not ask" },
+	{ "startall", verb_startall, NEED_CHANGE, "startall", NULL },
+	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
+	  "-w  wait for the guest to start" },
+	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
+	{ "configure", verb_configure, NEED_CHANGE, "configure NAME", NULL },
+	{ "edit", verb_configure, NEED_CHANGE, "edit NAME", NULL },
+	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL },
+	{ "version", verb_version, NEED_NOTHING, "version", NULL },
+	{ "help", verb_help, NEED_NOTHING, "help [COMMAND]", NULL },
+	{ "usage", verb_help, NEED_NOTHING, "usage", NULL },
+};
+
+/* Lines of text, each behind an indent. */
+static void print_lines(FILE *f, const char *prefix, const char *text)
+{
+	while (*text) {
+		size_t len = strcspn(text, "\n");
+
+		fprintf(f, "%s%.*s\n", prefix, (int)len, text);
+		text += len + (text[len] == '\n');
+	}
+}
+
+static void print_help(FILE *f, const struct verb *v)
+{
+	fputs("Usage:\n", f);
+	print_lines(f, "    vm ", v->synopsis);
+	if (v->options) {
+		fputs("\nOptions:\n", f);
+		print_lines(f, "    ", v->options);
+	}
+}
+
+int ui_usage(const struct vm *vm)
+{
+	fflush(stdout);
+	print_help(stderr, vm->verb);
+	return VM_USAGE;
+}
+
+static void print_usage(void)
+{
+	puts("Usage:");
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		if (verbs[i].name[0] != '_')
+			print_lines(stdout, "    vm ", verbs[i].synopsis);
+	}
+	puts("\nA command may be shortened as long as it is unique. 'vm help COMMAND' tells its options.");
+}
+
+/* Says which commands a word could mean. */
+static const struct verb *report_word(const char *word, unsigned matches)
+{
+	const char *names[ARRAY_LEN(verbs)], *near;
+
+	if (matches > 1) {
+		ui_error("ambiguous command '%s'", word);
+		return NULL;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		names[i] = verbs[i].name;
+	near = str_nearest(word, names, ARRAY_LEN(names));
+	if (near)
+		ui_error("unknown command '%s' (did you mean '%s'?)", word, near);
+	else
+		ui_error("unknown command '%s'; 'vm help' lists them", word);
+	return NULL;
+}
+
+/* A command by its name or a unique prefix, in any case of letters; an exact match wins. NULL: reported. */
+static const struct verb *find_verb(const char *word)
+{
+	const struct verb *found = NULL;
+	unsigned matches = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		if (strcasecmp(word, verbs[i].name) == 0)
+			return &verbs[i];
+		if (*word && strncasecmp(word, verbs[i].name, strlen(word)) == 0) {
+			found = &verbs[i];
+			matches++;
+		}
+	}
+	return matches == 1 ? found : report_word(word, matches);
+}
+
+static int verb_help(struct vm *vm, int argc, char **argv)
+{
+	const struct verb *v;
+
+	(void)vm;
+	if (argc < 2) {
+		print_usage();
+		return 0;
+	}
+	v = find_verb(argv[1]);
+	if (!v)
+		return VM_FAILED;
+	print_help(stdout, v);
+	return 0;
+}
+
+static int verb_version(struct vm *vm, int argc, char **argv)
+{
+	(void)vm;
+	(void)argc;
+	(void)argv;
+	puts("khyve: virtual machine management v" KHYVE_VERSION);
+	return 0;
+}
+
+int verb_init(struct vm *vm, int argc, char **argv)
+{
+	char from[PATH_MAX], to[PATH_MAX], *text;
+	struct err err;
+	size_t len;
+	int r;
+
+	(void)argv;
+	if (argc > 1)
+		return ui_usage(vm);
+	if (store_make(&vm->store, true, &err) < 0)
+		return ui_error("%s", err.text);
+	if (file_path(to, sizeof(to), "%s/.templates/default.conf", vm->store.dir) < 0 ||
+	    file_path(from, sizeof(from), "%s/default.conf", vm->store.share) < 0)
+		return ui_error("%s: the path is too long", vm->store.dir);
+	if (access(to, F_OK) == 0)
+		return 0;
+	r = fd_read_file(from, 1 << 20, &text, &len);
+	if (r < 0)
+		return ui_error("cannot read %s: %s: is khyve installed whole?", from,
+				strerror(-r));
+	r = file_write_atomic(to, text, len, 0644, &err);
+	free(text);
+	return r < 0 ? ui_error("%s", err.text) : 0;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+	return argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
+}
+
+static int prepare(struct vm *vm, struct err *err)
+{
+	int r = 0;
+
+	if (vm->verb->need == NEED_NOTHING)
+		return 0;
+	r = store_open(&vm->store, err);
+	if (r == 0 && vm->verb->need == NEED_STORE)
+		r = store_check(&vm->store, err);
+	if (r == 0 && vm->verb->need == NEED_CHANGE)
+		r = store_make(&vm->store, false, err);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct vm vm = { 0 };
+	struct err err = { "" };
+	int status;
+
+	setlocale(LC_CTYPE, "C.UTF-8");
+	umask(022);
+	if (argc < 2)
+		return ui_error("no command specified; 'vm help' lists them");
+	vm.verb = find_verb(argv[1]);
+	if (!vm.verb)
+		return VM_FAILED;
+	if (wants_help(argc - 1, argv + 1)) {
+		print_help(stdout, vm.verb);
+		return 0;
+	}
+	if (prepare(&vm, &err) < 0)
+		return ui_error("%s", err.text);
+	status = vm.verb->run(&vm, argc - 1, argv + 1);
+	store_close(&vm.store);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return ui_error("cannot write the output: %s", strerror(errno));
+	return status;
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "manager/ctl.h"
+#include "util/clock.h"
+#include "util/macros.h"
+#include "util/str.h"
+
+#define ANSWER_MS 3000
+#define OFF_MS 10000
+
+/* The guest that runs here, or the words that say that it does not. */
+static int find_running(const struct vm *vm, const char *name, struct guest *g,
+			struct run_state *state)
+{
+	if (vm_find(vm, name, g))
+		return VM_FAILED;
+	run_query(g, state);
+	if (state->kind == RUN_RUNNING)
+		return 0;
+	run_clean(g);
+	if (state->kind == RUN_LOCKED)
+		return ui_error("%s appears to be running on %s (locked)", name, state->host);
+	return ui_error("%s doesn't appear to be a running virtual machine", name);
+}
+
+/* Leaves an empty file for the supervisor. */
+static int leave_flag(const struct guest *g, const char *flag)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (run_path(g, flag, path, sizeof(path)) < 0)
+		return ui_error("%s: the path is too long", g->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return ui_error("cannot make %s: %s", path, strerror(errno));
+	close(fd);
+	return 0;
+}
+
+/* Takes the guest's power, and waits until nothing of it is left. */
+static int switch_off(const struct guest *g, const struct run_state *state)
+{
+	struct err err = { "" };
+	int r;
+
+	/* Off is off, whatever on_fault and an earlier restart say. */
+	if (leave_flag(g, RUN_OFF))
+		return VM_FAILED;
+	/* A khyve that does not answer is ended by the kernel. */
+	if (ctl_command(g, "quit", ANSWER_MS, NULL, 0, &err) < 0) {
+		r = run_kill(state);
+		if (r < 0 && r != -ESRCH)
+			return ui_error("%s, and it cannot be killed: %s", err.text, strerror(-r));
+	} else if (run_wait_stopped(g, OFF_MS / 2) < 0) {
+		(void)run_kill(state);
+	}
+	r = run_wait_stopped(g, OFF_MS);
+	run_clean(g);
+	return r < 0 ? ui_error("%s (pid %d) does not end", g->name, (int)state->pid) : 0;
+}
+
+static int stop_one(const struct vm *vm, const char *name)
+{
+	struct run_state state;
+	struct guest g;
+	struct err err;
+
+	if (vm_find(vm, name, &g))
+		return VM_FAILED;
+	run_query(&g, &state);
+	if (state.kind != RUN_RUNNING) {
+		run_clean(&g);
+		ui_warning("%s doesn't appear to be a running virtual machine", name);
+		return 0;
+	}
+	printf("Sending ACPI shutdown to %s\n", name);
+	fflush(stdout);
+	if (ctl_command(&g, "poweroff", ANSWER_MS, NULL, 0, &err) < 0)
+		return ui_error("%s; 'vm poweroff %s' ends it", err.text, name);
+	return 0;
+}
+
+/* Waits until the end of time_ns for a guest that was told to stop. */
+static int await_off(const struct vm *vm, const char *name, uint64_t end_ns, bool force)
+{
+	uint64_t now = clock_mono_ns();
+	struct run_state state;
+	struct guest g;
+
+	if (store_find(&vm->store, name, &g) < 0 ||
+	    run_wait_stopped(&g, now < end_ns ? (unsigned)((end_ns - now) / NS_PER_MS) : 0) == 0)
+		return 0;
+	if (!force)
+		return ui_error("%s is still running; 'vm poweroff %s' ends it", name, name);
+	run_query(&g, &state);
+	printf("Switching off %s\n", name);
+	fflush(stdout);
+	return state.kind == RUN_RUNNING ? switch_off(&g, &state) : 0;
+}
+
+int verb_stop(struct vm *vm, int argc, char **argv)
+{
+	uint64_t seconds = 0, end;
+	bool wait = false, force = false;
+	int c, status = 0;
+
+	while ((c = ui_option(argc, argv, "t:f")) != -1) {
+		if (c == 'f')
+			force = true;
+		else if (c == 't' && str_u64(optarg, &seconds) == 0 && seconds <= 86400)
+			wait = true;
+		else if (c == 't')
+			return ui_error("'%s' is not a number of seconds", optarg);
+		else
+			return ui_usage(vm);
+	}
+	if (optind == argc || (force && !wait))
+		return ui_usage(vm);
+	for (int i = optind; i < argc; i++)
+		status |= stop_one(vm, argv[i]);
+	end = clock_mono_ns() + seconds * NS_PER_SEC;
+	for (int i = optind; wait && i < argc; i++)
+		status |= await_off(vm, argv[i], end, force);
+	return status ? VM_FAILED : 0;
+}
+
+/* Makes the supervisor start the guest again, and makes sure that there is one. */
+static int flag_restart(const struct guest *g)
+{
+	char line[64];
+	struct err err;
+	int fd;
+
+	if (leave_flag(g, RUN_RESTART))
+		return VM_FAILED;
+	if (run_supervised(g))
+		return 0;
+	fd = vm_spawn(g, NULL, true, &err);
+	if (fd < 0)
+		return ui_error("%s", err.text);
+	if (read(fd, line, sizeof(line)) < 0)
+		line[0] = '\0';
+	close(fd);
+	return 0;
+}
+
+int verb_restart(struct vm *vm, int argc, char **argv)
+{
+	struct run_state state;
+	struct guest g;
+	struct err err;
+
+	if (argc != 2)
+		return ui_usage(vm);
+	if (store_find(&vm->store, argv[1], &g) < 0)
+		return ui_error("unable to locate specified guest: %s", argv[1]);
+	if (find_running(vm, argv[1], &g, &state))
+		return VM_FAILED;
+	puts("Setting guest restart flag");
+	if (flag_restart(&g))
+		return VM_FAILED;
+	printf("Sending ACPI shutdown to %s\n", g.name);
+	if (ctl_command(&g, "poweroff", ANSWER_MS, NULL, 0, &err) < 0)
+		return ui_error("%s; 'vm poweroff %s' ends it", err.text, g.name);
+	return 0;
+}
+
+/* The beginning that reset and poweroff share. Returns UI_NO when there is nothing to do. */
+static int begin_forced(struct vm *vm, int argc, char **argv, struct guest *g,
+			struct run_state *state)
+{
+	bool force = false;
+	int c;
+
+	while ((c = ui_option(argc, argv, "f")) != -1) {
+		if (c != 'f')
+			return ui_usage(vm);
+		force = true;
+	}
+	if (argc - optind != 1)
+		return ui_usage(vm);
+	if (find_running(vm, argv[optind], g, state))
+		return VM_FAILED;
+	return force ? 0
+		     : ui_ask("Are you sure you want to forcefully %s this virtual machine",
+			      vm->verb->name);
+}
+
+int verb_reset(struct vm *vm, int argc, char **argv)
+{
+	struct run_state state;
+	struct guest g;
+	struct err err;
+	int r = begin_forced(vm, argc, argv, &g, &state);
+
+	if (r)
+		return r == UI_NO ? 0 : r;
+	return ctl_command(&g, "reset", ANSWER_MS, NULL, 0, &err) < 0 ? ui_error("%s", err.text)
+								      : 0;
+}
+
+int verb_poweroff(struct vm *vm, int argc, char **argv)
+{
+	struct run_state state;
+	struct guest g;
+	int r = begin_forced(vm, argc, argv, &g, &state);
+
+	if (r)
+		return r == UI_NO ? 0 : r;
+	return switch_off(&g, &state);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "vm.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int ui_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("vm: ERROR: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return VM_FAILED;
+}
+
+void ui_warning(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("vm: WARNING: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+int ui_failure(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("  ! ", stdout);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
+	return VM_FAILED;
+}
+
+int ui_ask(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	for (;;) {
+		va_start(ap, fmt);
+		vprintf(fmt, ap);
+		va_end(ap);
+		fputs(" (y/n)? ", stdout);
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin)) {
+			putchar('\n');
+			return ui_error(
+				"nobody answered, so nothing was done; -f does it without asking");
+		}
+		if (line[0] == 'y')
+			return 0;
+		if (line[0] == 'n')
+			return UI_NO;
+	}
+}
+
+int ui_option(int argc, char **argv, const char *options)
+{
+	int c;
+
+	opterr = 0;
+	c = getopt(argc, argv, options);
+	if (c == '?' && strchr(options, optopt) && optopt != ':')
+		ui_error("option -%c needs a value", optopt);
+	else if (c == '?')
+		ui_error("Illegal option -%c", optopt ? optopt : '-');
+	return c;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef CMD_VM_VM_H
+#define CMD_VM_VM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "manager/run.h"
+#include "manager/store.h"
+#include "util/err.h"
+
+/* Exit statuses. */
+#define VM_FAILED 1
+#define VM_USAGE 2
+
+struct verb;
+
+/* What every verb gets. */
+struct vm {
+	struct store store;
+	const struct verb *verb;
+};
+
+/* What a verb needs before it runs. */
+enum vm_need { NEED_NOTHING, NEED_CONFIG, NEED_STORE, NEED_CHANGE };
+
+struct verb {
+	const char *name;
+	int (*run)(struct vm *vm, int argc,
+		   char **argv); /* argv[0] is the verb; returns the exit status */
+	enum vm_need need;
+	const char *synopsis; /* one line per form, without "vm" */
+	const char *options; /* one line each, NULL: none */
+};
+
+int verb_init(struct vm *vm, int argc, char **argv);
+int verb_list(struct vm *vm, int argc, char **argv);
+int verb_info(struct vm *vm, int argc, char **argv);
+int verb_create(struct vm *vm, int argc, char **argv);
+int verb_destroy(struct vm *vm, int argc, char **argv);
+int verb_add(struct vm *vm, int argc, char **argv);
+int verb_configure(struct vm *vm, int argc, char **argv);
+int verb_iso(struct vm *vm, int argc, char **argv);
+int verb_install(struct vm *vm, int argc, char **argv);
+int verb_start(struct vm *vm, int argc, char **argv);
+int verb_startall(struct vm *vm, int argc, char **argv);
+int verb_run(struct vm *vm, int argc, char **argv);
+int verb_stop(struct vm *vm, int argc, char **argv);
+int verb_restart(struct vm *vm, int argc, char **argv);
+int verb_reset(struct vm *vm, int argc, char **argv);
+int verb_poweroff(struct vm *vm, int argc, char **argv);
+int verb_console(struct vm *vm, int argc, char **argv);
+
+/* "vm: ERROR: text" on standard error; returns VM_FAILED. */
+int ui_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void ui_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "  ! text" on standard output, where progress is shown; returns VM_FAILED. */
+int ui_failure(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Prints the verb's help to standard error and returns VM_USAGE. */
+int ui_usage(const struct vm *vm);
+/*
+ * Asks until the answer begins with y or n. 0: yes. Else the exit status of the command: 0 for no, VM_FAILED with a
+ * message when there is nobody to answer.
+ */
+#define UI_NO (-1)
+int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* getopt; an option that the verb lacks has been reported when this returns '?'. */
+int ui_option(int argc, char **argv, const char *options);
+
+/* Finds a guest or says that it does not exist, as every verb does. */
+int vm_find(const struct vm *vm, const char *name, struct guest *out);
+/* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
+int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err);
+/* Path of khyve: the environment's KHYVE, else beside this program. */
+int vm_khyve(char *out, size_t size, struct err *err);
+/* Attaches the terminal to a serial port until ^]. Returns the exit status. */
+int vm_attach(const struct guest *g, const char *port);
+
+#endif

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "manager/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "manager/file.h"
+#include "manager/glog.h"
+#include "manager/guestconf.h"
+#include "manager/lock.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/macros.h"
+#include "util/str.h"
+
+#define SECTOR 512u
+
+static int make_uuid(char *out, size_t size)
+{
+	uint8_t b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		return -EIO;
+	b[6] = (b[6] & 0x0f) | 0x40; /* RFC 9562 s5.4: version 4 */
+	b[8] = (b[8] & 0x3f) | 0x80;
+	return file_path(out, size,
+			 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+			 b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11],
+			 b[12], b[13], b[14], b[15]);
+}
+
+/* 58:9c:fc, then a zero nibble and 20 random bits, as vm-bhyve has it. */
+static int make_mac(char *out, size_t size)
+{
+	uint8_t b[3];
+
+	do {
+		if (getrandom(b, sizeof(b), 0) != sizeof(b))
+			return -EIO;
+		b[0] &= 0x0f;
+	} while (!b[0] && !b[1] && !b[2]);
+	return file_path(out, size, "58:9c:fc:%02x:%02x:%02x", b[0], b[1], b[2]);
+}
+
+int guest_disk_size(const char *text, uint64_t *out, struct err *err)
+{
+	uint64_t size;
+
+	if (str_size(text, 1, &size) < 0 || size < MIB || size > INT64_MAX - SECTOR)
+		return err_set(err, -EINVAL, "invalid disk size - '%.64s': give a size such as 20G",
+			       text);
+	*out = ALIGN_UP(size, (uint64_t)SECTOR);
+	return 0;
+}
+
+/* The size of disk n of a new guest: the caller's for disk 0, else the template's, else the default. */
+static int size_of_disk(const struct gconf *g, unsigned n, uint64_t disk0, uint64_t *out,
+			struct err *err)
+{
+	const char *text = gconf_getf(g, "disk%u_size", n);
+
+	*out = GUEST_DISK_SIZE;
+	if (n == 0 && disk0) {
+		*out = disk0;
+		return 0;
+	}
+	return text && *text ? guest_disk_size(text, out, err) : 0;
+}
+
+static int make_disks(struct gconf *g, const char *dir, uint64_t disk0, struct err *err)
+{
+	char path[PATH_MAX], key[32];
+	const char *name;
+	uint64_t size;
+	int r = 0;
+
+	for (unsigned n = 0; r == 0 && (name = gconf_getf(g, "disk%u_name", n)); n++) {
+		const char *dev = gconf_getf(g, "disk%u_dev", n);
+
+		if (dev && *dev && strcmp(dev, "file") != 0 && strcmp(dev, "custom") != 0)
+			return err_set(
+				err, -ENOTSUP,
+				"%s: disk%u_dev: '%.64s' is not supported: use \"file\" or \"custom\"",
+				gconf_path(g), n, dev);
+		r = size_of_disk(g, n, disk0, &size, err);
+		if (r == 0 && (!dev || strcmp(dev, "custom") != 0)) {
+			if (strchr(name, '/') ||
+			    file_path(path, sizeof(path), "%s/%s", dir, name) < 0)
+				return err_set(err, -EINVAL,
+					       "%s: disk%u_name: '%.64s' is not a file name",
+					       gconf_path(g), n, name);
+			r = file_make_sparse(path, size, err);
+		}
+		if (snprintf(key, sizeof(key), "disk%u_size", n) > 0)
+			gconf_unset(g, key);
+	}
+	return r;
+}
+
+static int set_key(struct gconf *g, const char *key, const char *value, struct err *err)
+{
+	int r = gconf_set(g, key, value);
+
+	return r < 0 ? err_set(err, r, "%s: cannot set %s to '%.64s': %s", gconf_path(g), key,
+			       value, strerror(-r))
+		     : 0;
+}
+
+/* What create adds to the template's text, in vm-bhyve's order. */
+static int set_identity(struct gconf *g, const struct guest_spec *spec, char *mac, size_t mac_size,
+			struct err *err)
+{
+	char uuid[40];
+	int r = make_uuid(uuid, sizeof(uuid));
+
+	if (r == 0)
+		r = make_mac(mac, mac_size);
+	if (r < 0)
+		return err_set(err, r, "no random numbers: %s", strerror(-r));
+	r = set_key(g, "uuid", uuid, err);
+	if (r == 0)
+		r = set_key(g, "network0_mac", mac, err);
+	if (r == 0 && spec->cpu)
+		r = set_key(g, "cpu", spec->cpu, err);
+	if (r == 0 && spec->memory)
+		r = set_key(g, "memory", spec->memory, err);
+	return r;
+}
+
+static int check_spec(const struct guest_spec *spec, struct err *err)
+{
+	uint64_t n;
+
+	if (spec->cpu && (str_u64(spec->cpu, &n) < 0 || n < 1 || n > 65535))
+		return err_set(err, -EINVAL, "invalid number of cpus - '%.64s'", spec->cpu);
+	if (spec->memory && (str_size(spec->memory, MIB, &n) < 0 || n < MIB || n % MIB))
+		return err_set(err, -EINVAL,
+			       "invalid memory size - '%.64s': give a size such as 2G",
+			       spec->memory);
+	return 0;
+}
+
+/* Fills the staging folder: file, disks, first line of the log. */
+static int fill_stage(struct gconf *conf, const char *stage, const char *name,
+		      const struct guest_spec *spec, struct err *err)
+{
+	struct guest staged;
+	char mac[24];
+	int r = set_identity(conf, spec, mac, sizeof(mac), err);
+
+	if (r == 0 && (file_path(staged.dir, sizeof(staged.dir), "%s", stage) < 0 ||
+		       file_path(staged.conf, sizeof(staged.conf), "%s/%s.conf", stage, name) < 0))
+		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+	if (r == 0)
+		r = make_disks(conf, stage, spec->disk_size, err);
+	if (r == 0)
+		r = gconf_save(conf, staged.conf, err);
+	if (r == 0)
+		glog_write(&staged, "generated static mac %s", mac);
+	return r;
+}
+
+static int move_stage(const struct store *s, const char *stage, const struct guest *g,
+		      struct err *err)
+{
+	int r = 0;
+
+	if (renameat2(AT_FDCWD, stage, AT_FDCWD, g->dir, RENAME_NOREPLACE) < 0)
+		r = -errno;
+	/* File systems without that flag refuse it. Their rename replaces at most an empty folder. */
+	if (r == -EINVAL || r == -ENOSYS)
+		r = rename(stage, g->dir) < 0 ? -errno : 0;
+	if (r == -EEXIST || r == -ENOTEMPTY)
+		return err_set(err, -EEXIST, "virtual machine already exists in %s", g->dir);
+	if (r < 0)
+		return err_set(err, r, "cannot make %s: %s", g->dir, strerror(-r));
+	r = file_sync_dir(s->dir);
+	return r < 0 ? err_set(err, r, "%s: %s", s->dir, strerror(-r)) : 0;
+}
+
+int guest_create(const struct store *s, const char *name, const struct guest_spec *spec,
+		 struct err *err)
+{
+	char template[PATH_MAX], stage[PATH_MAX];
+	struct gconf *conf = NULL;
+	struct guest g;
+	int lock = -1, r;
+
+	if (!store_name_valid(name) || store_guest(s, name, &g) < 0)
+		return err_set(
+			err, -EINVAL,
+			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			name, STORE_NAME_MAX);
+	if (access(g.dir, F_OK) == 0)
+		return err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
+	r = check_spec(spec, err);
+	if (r == 0)
+		r = store_template(s, spec->template ? spec->template : "default", template,
+				   sizeof(template), err);
+	if (r == 0)
+		r = gconf_load(template, &conf, err);
+	if (r == 0 && !gconf_get(conf, "disk0_name"))
+		r = err_set(err, -EINVAL, "template is missing disk0_name specification: %s",
+			    template);
+	if (r == 0)
+		r = store_stage(s, name, stage, sizeof(stage), &lock, err);
+	if (r < 0) {
+		gconf_free(conf);
+		return r;
+	}
+	r = fill_stage(conf, stage, name, spec, err);
+	if (r == 0)
+		r = move_stage(s, stage, &g, err);
+	if (r < 0)
+		(void)file_remove_tree(AT_FDCWD, stage);
+	fd_close(&lock);
+	gconf_free(conf);
+	return r;
+}
+
+/* Loads the guest's file under the lock that serialises edits. */
+static int edit_begin(const struct guest *g, struct gconf **conf, int *lock, struct err *err)
+{
+	int r;
+
+	*lock = lock_dir(g->dir, true);
+	if (*lock < 0)
+		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
+	r = gconf_load(g->conf, conf, err);
+	if (r < 0)
+		fd_close(lock);
+	return r;
+}
+
+static void edit_end(struct gconf *conf, int lock)
+{
+	gconf_free(conf);
+	close(lock);
+}
+
+/* Sets prefixN_suffix. */
+static int set_numbered(struct gconf *g, const char *prefix, unsigned n, const char *suffix,
+			const char *value, struct err *err)
+{
+	char key[64];
+	int r = snprintf(key, sizeof(key), "%s%u_%s", prefix, n, suffix);
+
+	return r > 0 && (size_t)r < sizeof(key) ? set_key(g, key, value, err) : -EOVERFLOW;
+}
+
+/* The first number whose key and image are both free: an image whose lines were removed is still somebody's data. */
+static unsigned free_disk(const struct guest *g, const struct gconf *conf, char *name, size_t size,
+			  char *path, size_t path_size)
+{
+	unsigned n = 0, file;
+
+	while (gconf_getf(conf, "disk%u_name", n))
+		n++;
+	for (file = n;; file++) {
+		if (file_path(name, size, "disk%u.img", file) < 0 ||
+		    file_path(path, path_size, "%s/%s", g->dir, name) < 0 || access(path, F_OK) < 0)
+			return n;
+	}
+}
+
+int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
+{
+	char name[32], path[PATH_MAX], type[64];
+	const char *last;
+	struct gconf *conf;
+	unsigned n;
+	int lock, r = edit_begin(g, &conf, &lock, err);
+
+	if (r < 0)
+		return r;
+	n = free_disk(g, conf, name, sizeof(name), path, sizeof(path));
+	last = n ? gconf_getf(conf, "disk%u_type", n - 1) : NULL;
+	if (!last || str_copy(type, sizeof(type), last) < 0)
+		r = err_set(err, -EINVAL,
+			    "failed to get emulation type of the existing guest disks");
+	if (r == 0)
+		r = file_make_sparse(path, size, err);
+	if (r == 0) {
+		r = set_numbered(conf, "disk", n, "name", name, err);
+		if (r == 0)
+			r = set_numbered(conf, "disk", n, "type", type, err);
+		if (r == 0)
+			r = set_numbered(conf, "disk", n, "dev", "file", err);
+		if (r == 0)
+			r = gconf_save(conf, g->conf, err);
+		if (r < 0)
+			unlink(path);
+	}
+	edit_end(conf, lock);
+	return r;
+}
+
+int guest_add_network(const struct guest *g, const char *network, struct err *err)
+{
+	char type[64] = "virtio-net";
+	const char *last;
+	struct gconf *conf;
+	unsigned n = 0;
+	int lock, r;
+
+	if (!store_name_valid(network))
+		return err_set(err, -EINVAL, "invalid switch name - '%.64s'", network);
+	r = edit_begin(g, &conf, &lock, err);
+	if (r < 0)
+		return r;
+	while ((last = gconf_getf(conf, "network%u_type", n))) {
+		n++;
+		r = str_copy(type, sizeof(type), last);
+	}
+	if (r == 0)
+		r = set_numbered(conf, "network", n, "type", type, err);
+	if (r == 0)
+		r = set_numbered(conf, "network", n, "switch", network, err);
+	if (r == 0)
+		r = gconf_save(conf, g->conf, err);
+	edit_end(conf, lock);
+	return r;
+}
+
+int guest_need_uuid(const struct guest *g, struct err *err)
+{
+	struct gconf *conf;
+	const char *uuid;
+	char made[40];
+	int lock, r = edit_begin(g, &conf, &lock, err);
+
+	if (r < 0)
+		return r;
+	uuid = gconf_get(conf, "uuid");
+	if (!uuid || !*uuid) {
+		r = make_uuid(made, sizeof(made));
+		if (r == 0)
+			r = set_key(conf, "uuid", made, err);
+		if (r == 0)
+			r = gconf_save(conf, g->conf, err);
+	}
+	edit_end(conf, lock);
+	return r;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef MANAGER_GUEST_H
+#define MANAGER_GUEST_H
+
+#include <stdint.h>
+
+#include "manager/store.h"
+
+struct err;
+
+/* What vm create takes. NULL or 0: what the template says. */
+struct guest_spec {
+	const char *template, *cpu, *memory;
+	uint64_t disk_size;
+};
+
+#define GUEST_DISK_SIZE (20ull << 30)
+
+/* Makes a guest from a template, whole or not at all. -EEXIST if there is one of that name. */
+int guest_create(const struct store *s, const char *name, const struct guest_spec *spec,
+		 struct err *err);
+/* Adds disk image diskN.img of size bytes with the emulation of the last disk. */
+int guest_add_disk(const struct guest *g, uint64_t size, struct err *err);
+/* Adds a network interface of the last one's type, connected to a switch. */
+int guest_add_network(const struct guest *g, const char *network, struct err *err);
+/* Gives the guest a UUID if its file has none: firmware and guest systems remember it. */
+int guest_need_uuid(const struct guest *g, struct err *err);
+/* A size for a disk image: bytes with an optional suffix K M G T, at least 1 MiB. */
+int guest_disk_size(const char *text, uint64_t *out, struct err *err);
+
+#endif

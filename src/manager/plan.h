@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef MANAGER_PLAN_H
+#define MANAGER_PLAN_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "manager/store.h"
+
+struct conf;
+struct err;
+struct gconf;
+
+/* What a guest file compiles to: khyve's configuration and what has to be made ready for it. */
+struct plan {
+	struct conf *conf;
+	char com[2][8]; /* "com1", "com2": those in use, the user's choice first; "" */
+	char screen[PATH_MAX]; /* ADDR:PORT, [v6]:PORT or unix:PATH; "": no screen */
+	bool screen_open; /* reachable from other hosts without a password */
+	bool screen_wait;
+	const char *password; /* in the guest file's memory, or NULL */
+	char vars[PATH_MAX], vars_template[PATH_MAX]; /* UEFI variables; "": none */
+	bool vars_fresh; /* a new copy at each start */
+	int priority; /* nice value */
+	bool network; /* the guest file asks for a network, which is not built */
+	bool mouse; /* or for a USB tablet */
+	const char *options; /* extra options for khyve, or NULL */
+};
+
+struct plan_opts {
+	const char *iso; /* installation medium, NULL: none */
+	bool first; /* the first run of an installation */
+	bool foreground; /* the first serial port is the terminal */
+};
+
+/*
+ * Places on PCI bus 0, fixed per class of device, so that adding one never renumbers another: 0 host bridge,
+ * 3 installation medium, 4-11 disks (disk 8 is function 1 of slot 4, and so on), 12-19 network, 20-23 passthrough,
+ * 24 random numbers, 25 screen, 26 USB, 27 sound, 28 console, 31 LPC.
+ */
+#define PLAN_SLOT_INSTALL 3
+#define PLAN_SLOT_DISK 4
+#define PLAN_SLOT_RANDOM 24
+#define PLAN_SLOT_SCREEN 25
+#define PLAN_SLOT_LPC 31
+#define PLAN_DISKS_MAX 64
+
+/*
+ * Compiles. Reads the host (firmware, free ports, whether disks exist) and changes nothing. g must outlive p.
+ * Errors name file and line.
+ */
+int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,
+	      const struct plan_opts *opts, struct err *err);
+void plan_fini(struct plan *p);
+
+#endif

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the khyve authors
+"""A stand-in for khyve in tests of vm: it keeps the lock, speaks the control protocol and prints on COM1.
+
+The file fake.mode in the guest's folder says how it behaves, one word per line:
+  die          refuse at once: a line on standard error, status 4
+  die-late     the same shortly after it has come up
+  die-up       the same half a second after that
+  status=N     end with status N when the power button is pressed
+  stubborn     ignore the power button
+  hang         accept control connections and say nothing
+  slow=N       come up after N seconds
+"""
+import os
+import select
+import socket
+import sys
+import time
+
+
+def parse_args(argv):
+    """Reads -k FILE, -o KEY=VALUE and the name, as khyve does."""
+    conf, extra, i = {}, [], 0
+    while i < len(argv):
+        if argv[i] == "-k":
+            with open(argv[i + 1], encoding="utf-8") as f:
+                for line in f:
+                    line = line.strip()
+                    if line and not line.startswith("#"):
+                        key, _, value = line.partition("=")
+                        conf[key] = value
+            i += 2
+        elif argv[i] == "-o":
+            key, _, value = argv[i + 1].partition("=")
+            conf[key] = value
+            i += 2
+        else:
+            extra.append(argv[i])
+            i += 1
+    return conf, extra
+
+
+def listen_unix(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(path)
+    s.listen(16)
+    return s
+
+
+def listen_screen(text):
+    if text.startswith("unix:"):
+        return listen_unix(text[5:])
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if ":" in host:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((host, int(port)))
+    s.listen(4)
+    return s
+
+
+class Fake:
+    """One guest that runs."""
+
+    def __init__(self, conf, mode):
+        self.conf, self.mode, self.start = conf, mode, time.time()
+        self.control = listen_unix(conf["control.path"])
+        self.ports, self.screen, self.screen_text = {}, None, None
+        for n in range(1, 5):
+            path = conf.get(f"lpc.com{n}.path", "")
+            if path.startswith("unix:"):
+                self.ports[listen_unix(path[5:])] = n
+        for key, value in conf.items():
+            if key.endswith(".device") and value == "fbuf":
+                self.wait = conf.get(key[:-6] + "wait") == "true"
+                self.screen_text = conf[key[:-6] + "tcp"]
+                self.screen = listen_screen(self.screen_text)
+        self.state = "waiting" if self.screen and self.wait else "running"
+        self.clients, self.consoles, self.resets = {}, {}, 0
+
+    def status(self):
+        lines = [f"name={self.conf['name']}", f"state={self.state}", f"pid={os.getpid()}",
+                 f"uptime={int(time.time() - self.start)}", f"resets={self.resets}"]
+        if self.screen:
+            lines.append(f"vnc={self.screen_text}")
+        return lines
+
+    def command(self, client, line):
+        """Answers one line. Ends the process when the guest is to be off."""
+        answer = []
+        if line == "status":
+            answer = self.status()
+        elif line == "reset":
+            self.resets += 1
+        elif line == "poweroff" and "stubborn" in self.mode:
+            pass
+        elif line in ("poweroff", "quit"):
+            client.sendall(b"ok\n")
+            status = [w[7:] for w in self.mode if w.startswith("status=")]
+            self.end(int(status[0]) if status and line == "poweroff" else 1)
+        else:
+            client.sendall(b"err EINVAL unknown command\n")
+            return
+        client.sendall("".join(f"{a}\n" for a in answer + ["ok"]).encode())
+
+    def end(self, status):
+        for path in [self.conf["control.path"]] + [f"com{n}.sock" for n in self.ports.values()]:
+            if os.path.exists(path):
+                os.unlink(path)
+        os._exit(status)
+
+    def on_client(self, client):
+        try:
+            data = client.recv(4096)
+        except ConnectionError:
+            data = b""
+        if not data:
+            del self.clients[client]
+            client.close()
+            return
+        self.clients[client] += data
+        while b"\n" in self.clients.get(client, b""):
+            line, _, rest = self.clients[client].partition(b"\n")
+            self.clients[client] = rest
+            if "hang" not in self.mode:
+                self.command(client, line.decode())
+
+    def on_console(self, client):
+        data = client.recv(4096)
+        if not data:
+            del self.consoles[client]
+            client.close()
+            return
+        client.sendall(b"echo:" + data)
+
+    def step(self, timeout):
+        socks = [self.control, *self.ports, *self.clients, *self.consoles]
+        if self.screen:
+            socks.append(self.screen)
+        for s in select.select(socks, [], [], timeout)[0]:
+            if s is self.control:
+                client = s.accept()[0]
+                self.clients[client] = b""
+                if "hang" not in self.mode:
+                    client.sendall(b"khyve 1\n")
+            elif s in self.ports:
+                client = s.accept()[0]
+                self.consoles[client] = b""
+                client.sendall(f"boot of {self.conf['name']} on com{self.ports[s]}\r\n".encode())
+            elif s is self.screen:
+                s.accept()[0].close()
+                self.state = "running"
+            elif s in self.clients:
+                self.on_client(s)
+            else:
+                self.on_console(s)
+
+
+def main():
+    conf, extra = parse_args(sys.argv[1:])
+    mode = []
+    if os.path.exists("fake.mode"):
+        with open("fake.mode", encoding="utf-8") as f:
+            mode = f.read().split()
+    # Descriptors other than these would be leaks of vm.
+    open_fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
+    with open("fake.seen", "w", encoding="utf-8") as f:
+        f.write(f"fds {' '.join(str(n) for n in open_fds if n <= 3)}\n")
+        f.write(f"leaks {sum(1 for n in open_fds if n > 3) - 1}\n")
+        f.write(f"args {' '.join(extra)}\n")
+        f.write(f"nice {os.nice(0)}\n")
+    if "die" in mode:
+        print("some earlier line", file=sys.stderr)
+        print("khyve: no firmware in this test", file=sys.stderr)
+        sys.exit(4)
+    for word in mode:
+        if word.startswith("slow="):
+            time.sleep(float(word[5:]))
+    fake = Fake(conf, mode)
+    end = time.time() + (0.1 if "die-late" in mode else 0.6) if set(mode) & {"die-late", "die-up"} \
+        else None
+    while True:
+        fake.step(0.05 if end else None)
+        if end and time.time() > end:
+            print("khyve: it is over", file=sys.stderr, flush=True)
+            fake.end(4)
+
+
+main()
