@@ -7,6 +7,7 @@
 #include "back/screen.h"
 #include "bus/bus.h"
 #include "dev/dev.h"
+#include "fw/smbios.h"
 #include "kvm/kvm.h"
 #include "loop/loop.h"
 #include "machine/control.h"
@@ -50,10 +51,15 @@ struct machine {
 	struct pci_bus *pci;
 	struct input input;
 	struct list devs; /* struct dev, in order of creation */
-	struct dev *lpc, *fwcfg;
+	struct env env; /* what all devices share; name and slot differ */
+	struct dev *lpc, *fwcfg, *flash;
+	struct fw_smbios_spec smbios;
 	struct fw_acpi *acpi;
+	struct fw_linux *linux_boot;
+	bool amd_hole; /* addresses below 1 TiB that AMD reserves exist in this guest */
 	struct screen *screen; /* NULL: no display */
 	struct viewer *viewer; /* the program that shows the screen */
+	char fbuf_node[32]; /* where the display is configured */
 	bool wait_viewer; /* do not start before somebody watches */
 	struct control *control;
 	struct loop_fd signals;
@@ -73,11 +79,24 @@ struct machine {
 	unsigned int faults;
 };
 
-/* build.c: all that stands before the guest runs. */
-int machine_build(struct machine *m, struct err *err);
-void machine_unbuild(struct machine *m);
+/* machine.c */
 /* Loads the kernel of a direct boot and sets the entry state; nothing for firmware. Before each (re)start. */
 int machine_load(struct machine *m, struct err *err);
+
+/* devices.c: makes every device that the configuration names, and those that every machine has. */
+int machine_add_devices(struct machine *m, struct err *err);
+void machine_free_devices(struct machine *m);
+
+/* firmware.c: fw_cfg contents, tables, flash, or the kernel of a direct boot. After the devices. */
+int machine_add_firmware(struct machine *m, struct err *err);
+void machine_free_firmware(struct machine *m);
+
+/* One device that has no PCI slot, with settings as "key=value" pairs; the last pair's key is NULL. */
+struct machine_pair {
+	const char *key, *value;
+};
+int machine_add_fixed(struct machine *m, const struct dev_ops *ops, const char *name,
+		      const struct machine_pair *settings, struct dev **out, struct err *err);
 
 /* run.c */
 void machine_wish(struct machine *m, enum machine_wish wish);
