@@ -13,6 +13,7 @@
 #include "dev/dev_priv.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/str.h"
 
 /* --- the lock and its ways in --- */
 
@@ -82,6 +83,8 @@ int dev_new(const struct dev_ops *ops, const struct env *env, void *conf, struct
 	}
 	d->ops = ops;
 	d->env = *env;
+	str_copy(d->name, sizeof(d->name), env->name ? env->name : ops->model);
+	d->env.name = d->name;
 	d->conf = conf;
 	d->state = DEV_MADE;
 	pthread_mutex_init(&d->lock, NULL);

@@ -75,6 +75,7 @@ enum dev_state { DEV_MADE, DEV_RUNNING, DEV_PAUSING, DEV_PAUSED };
 struct dev {
 	const struct dev_ops *ops;
 	struct env env;
+	char name[32]; /* env.name points here */
 	void *conf; /* typed settings, kept for the life of the device */
 	pthread_mutex_t lock;
 	enum dev_state state;

@@ -37,7 +37,7 @@ struct boot_list {
 static void boot_look(struct boot_list *l, uint8_t devfn, enum fw_boot_kind kind, int port)
 {
 	struct boot_item *it = &l->items[l->n];
-	char key[64], middle[16] = "";
+	char key[96], middle[24] = "";
 	int r;
 
 	if (port >= 0)

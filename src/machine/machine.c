@@ -134,7 +134,7 @@ static int build(struct machine *m, struct err *err)
 		return -ENOMEM;
 	r = take_lock_fd(m, err);
 	if (r == 0)
-		r = machine_signals_init(m, err);
+		r = machine_run_init(m, err);
 	if (r == 0)
 		r = make_memory(m, err);
 	if (r == 0)
@@ -188,7 +188,7 @@ void machine_free(struct machine *m)
 	kvm_free(m->kvm);
 	mem_free(m->mem);
 	if (m->loop)
-		machine_signals_fini(m);
+		machine_run_fini(m);
 	loop_free(m->loop);
 	settings_fini(&m->set);
 	pthread_mutex_destroy(&m->fail_lock);

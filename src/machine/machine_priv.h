@@ -105,8 +105,9 @@ void machine_fail(struct machine *m, enum machine_wish wish, const char *text);
 const char *machine_state_name(const struct machine *m);
 /* The ACPI power button. */
 void machine_power_button(struct machine *m);
-int machine_signals_init(struct machine *m, struct err *err);
-void machine_signals_fini(struct machine *m);
+/* Posts and signals, as soon as there is a loop. */
+int machine_run_init(struct machine *m, struct err *err);
+void machine_run_fini(struct machine *m);
 
 /* commands.c */
 extern const struct control_cmd machine_commands[];

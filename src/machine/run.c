@@ -211,11 +211,13 @@ static void on_signal(struct loop_fd *w, unsigned int events)
 		machine_power_button(m);
 }
 
-int machine_signals_init(struct machine *m, struct err *err)
+int machine_run_init(struct machine *m, struct err *err)
 {
 	sigset_t set;
 	int r;
 
+	loop_post_init(m->loop, &m->act, on_act);
+	loop_post_init(m->loop, &m->drained, on_drained);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	sigemptyset(&set);
@@ -232,8 +234,10 @@ int machine_signals_init(struct machine *m, struct err *err)
 	return r < 0 ? err_set(err, r, "cannot watch signals: %s", strerror(-r)) : 0;
 }
 
-void machine_signals_fini(struct machine *m)
+void machine_run_fini(struct machine *m)
 {
+	loop_post_cancel(&m->act);
+	loop_post_cancel(&m->drained);
 	loop_fd_del(&m->signals);
 	fd_close(&m->signal_fd);
 }
@@ -273,8 +277,6 @@ static void on_viewers(void *arg, unsigned int count)
 enum machine_exit machine_run(struct machine *m, struct err *err)
 {
 	m->exit = MACHINE_EXIT_ERROR;
-	loop_post_init(m->loop, &m->act, on_act);
-	loop_post_init(m->loop, &m->drained, on_drained);
 	if (m->screen)
 		screen_on_clients(m->screen, on_viewers, m);
 	if (m->wait_viewer)

@@ -1,0 +1,89 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the khyve authors
+#
+# usage: tools/deps.sh build|demo|test
+#
+# Installs the Debian 12 or 13 packages that are missing for building khyve, for its demo, or for
+# its tests; each set includes the one before. Needs root only if something is missing.
+
+set -eu -o pipefail
+
+build="build-essential pkg-config meson ninja-build python3
+	liburing-dev zlib1g-dev libssl-dev libcurl4-openssl-dev libjansson-dev libsmartcols-dev"
+demo="ovmf grub-common grub-efi-amd64-bin mtools xorriso busybox-static cpio kmod xz-utils
+	fdisk dosfstools e2fsprogs nftables qemu-system-x86 linux-image-amd64 linux-headers-amd64
+	tigervnc-viewer vncsnapshot xvfb procps iproute2"
+test="clang clang-format clang-tidy cppcheck libclang-rt-dev mandoc shellcheck acpica-tools
+	valgrind gcovr strace git"
+
+# The installer's package carries the release's number in its name.
+installer()
+{
+	local release
+	for release in 13 12; do
+		if apt-cache show "debian-installer-$release-netboot-amd64" > /dev/null 2>&1; then
+			echo "debian-installer-$release-netboot-amd64"
+			return
+		fi
+	done
+}
+
+has()
+{
+	dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'
+}
+
+case ${1:-} in
+build) wanted=$build ;;
+demo) wanted="$build $demo" ;;
+test) wanted="$build $demo $test" ;;
+*)
+	echo "usage: $0 build|demo|test" >&2
+	exit 2
+	;;
+esac
+
+if ! command -v dpkg-query > /dev/null; then
+	echo "deps: not a Debian system: install the equivalents of: $wanted" >&2
+	exit 0
+fi
+
+missing=()
+for package in $wanted; do
+	has "$package" || missing+=("$package")
+done
+case $1 in
+demo | test)
+	for release in 12 13; do
+		! has "debian-installer-$release-netboot-amd64" || found=yes
+	done
+	[ "${found:-no}" = yes ] || missing+=(installer)
+	;;
+esac
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: run this once as root: apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! apt-get update > "$log" 2>&1; then
+	cat "$log" >&2
+	exit 1
+fi
+packages=()
+for package in "${missing[@]}"; do
+	if [ "$package" = installer ]; then
+		packages+=("$(installer)")
+	else
+		packages+=("$package")
+	fi
+done
+if ! apt-get install -y --no-install-recommends "${packages[@]}" > "$log" 2>&1; then
+	tail -n 30 "$log" >&2
+	exit 1
+fi
