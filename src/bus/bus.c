@@ -85,7 +85,7 @@ uint64_t bus_read(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned int
 	struct bus_region *r = find_whole(m, addr, size, &base);
 
 	if (r)
-		return r->ops->read(r->arg, addr - base, size);
+		return r->ops->read(r->arg, addr - base, size) & (UINT64_MAX >> (64 - 8 * size));
 	for (unsigned int i = 0; i < size; i++) {
 		uint64_t byte = 0xff;
 

@@ -21,7 +21,10 @@ enum bus_kind { BUS_PORT, BUS_MEM };
 #define BUS_MAX_REGIONS 512 /* per space */
 
 struct bus_region_ops {
-	/* size is 1, 2, 4 or 8; [offset, offset + size) lies inside the region. Any vCPU thread. */
+	/*
+	 * size is 1, 2, 4 or 8; [offset, offset + size) lies inside the region. Any vCPU thread. What read() returns
+	 * above size is cut off.
+	 */
 	uint64_t (*read)(void *arg, uint64_t offset, unsigned int size);
 	void (*write)(void *arg, uint64_t offset, unsigned int size, uint64_t value);
 };

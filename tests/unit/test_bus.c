@@ -122,7 +122,9 @@ static uint64_t tagged_read(void *arg, uint64_t offset, unsigned int size)
 {
 	struct tagged *t = arg;
 
-	return size == 1 ? t->tag : (uint64_t)size << 32 | offset << 8 | t->tag;
+	(void)size;
+	/* More than fits into the access: the bus cuts it off. */
+	return offset << 8 | t->tag | (uint64_t)0xabcdef << 40;
 }
 
 static void tagged_write(void *arg, uint64_t offset, unsigned int size, uint64_t value)
@@ -170,7 +172,7 @@ static void test_map_and_lookup(void)
 	struct tagged t = make_tagged(0x11, 0x100, 0);
 
 	CHECK_EQ(map_tagged(b, &t, 0x1000), 0);
-	CHECK_EQ(bus_read(b, BUS_MEM, 0x10fc, 4), 0x40000fc11);
+	CHECK_EQ(bus_read(b, BUS_MEM, 0x10fc, 4), 0xfc11);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0xfff, 1), 0xff);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x1100, 1), 0xff);
 	/* Over either end: bytes. */
@@ -230,11 +232,11 @@ static void test_priorities(void)
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x1fff, 1), 1);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x2000, 1), 3);
 	/* The owner of the first byte takes what fits into it; an access out of the higher one is split. */
-	CHECK_EQ(bus_read(b, BUS_MEM, 0x10fe, 4), 0x40000fe01);
+	CHECK_EQ(bus_read(b, BUS_MEM, 0x10fe, 4), 0xfe01);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x110e, 4), 0x01010202);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x1ffe, 4), 0x03030101);
 	/* Offsets count from the region's own start, also behind the one in front. */
-	CHECK_EQ(bus_read(b, BUS_MEM, 0x1200, 2), 0x200020001);
+	CHECK_EQ(bus_read(b, BUS_MEM, 0x1200, 4), 0x20001);
 	bus_unmap(b, &low.region);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x1fff, 1), 3);
 	CHECK_EQ(bus_read(b, BUS_MEM, 0x1100, 1), 2);
@@ -346,10 +348,10 @@ static void *race_reader(void *arg)
 		uint64_t f = bus_read(r->bus, BUS_MEM, 0x1804, 2);
 
 		/* Found where it was at the time of a lookup, whole or bytewise; never at a mixed place. */
-		bool whole = a == 0x200001001 || a == 0x200000001;
+		bool whole = a == 0x1001 || a == 0x0001;
 		bool bytes = a == 0xffff || a == 0xff01 || a == 0x01ff || a == 0x0101;
 
-		if ((!whole && !bytes) || f != 0x200000402)
+		if ((!whole && !bytes) || f != 0x0402)
 			__atomic_fetch_add(&r->wrong, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
