@@ -54,7 +54,7 @@ struct tb *tb_of(const struct dev *d);
 /* --- running --- */
 /* Steps the loop until nothing is ready (on a real engine: until nothing came for 20 ms). Returns callbacks run. */
 int tb_run(struct tb *tb);
-/* LOOP_FAKE: tb_run, moves the clock in steps to every deadline on the way, tb_run. */
+/* LOOP_FAKE: tb_run, moves the clock (every timer on the way runs at its time), tb_run. */
 void tb_advance(struct tb *tb, uint64_t ns);
 struct loop *tb_loop(struct tb *tb);
 struct bus *tb_bus(struct tb *tb);

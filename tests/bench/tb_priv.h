@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#ifndef TESTS_BENCH_TB_PRIV_H
+#define TESTS_BENCH_TB_PRIV_H
+
+#include <pthread.h>
+
+#include "back/input.h"
+#include "bench/tb.h"
+
+#define TB_MAX_DEVS 31
+#define TB_MAX_DISKS 32
+#define TB_MAX_BELLS 512
+#define TB_MAX_SLOTS 16
+#define TB_MSI_ADDR 0xfee00000u
+
+struct tb_dev {
+	struct dev *dev; /* NULL: free */
+	char name[32];
+	struct pci_slot slot;
+	uint64_t bar_size[PCI_BARS], bar_addr[PCI_BARS];
+	unsigned int irqs[PCI_MSIX_MAX];
+};
+
+struct tb_slot {
+	struct bus_slot *slot; /* NULL: free */
+	uint64_t *dirty;
+};
+
+/* What stands in for KVM. */
+struct tb_host {
+	pthread_mutex_t lock; /* hooks come from any thread */
+	bool wires[BUS_GSIS];
+	unsigned int rises[BUS_GSIS];
+	unsigned int msis, requests[2];
+	uint64_t last_addr;
+	uint32_t last_data;
+	struct bus_doorbell *bells[TB_MAX_BELLS];
+	unsigned int nbells;
+	struct tb_slot slots[TB_MAX_SLOTS];
+};
+
+struct tb {
+	struct tb_opts opts;
+	struct loop *loop;
+	struct bus *bus;
+	struct pci_bus *pci;
+	struct mem *mem;
+	struct input input;
+	struct tb_dev devs[TB_MAX_DEVS];
+	unsigned int ndevs;
+	uint8_t next_slot;
+	gpa_t next_gpa;
+	uint64_t next_mmio, next_port;
+	struct blk *disks[TB_MAX_DISKS];
+	struct chr *chrs[TB_MAX_DISKS];
+	unsigned int ndisks, nchrs;
+	struct tb_host host;
+};
+
+struct tb_dev *tb_dev_of(const struct dev *d);
+/* tb_host.c */
+extern const struct bus_host_ops tb_host_ops;
+
+#endif
