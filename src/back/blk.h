@@ -62,34 +62,31 @@ struct blk_spec {
 	char *sectorsize; /* "L[/P]" */
 };
 
-/* Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. */
-#define BLK_SPEC_KEYS(type_, member_)                                  \
-	{ .name = "path",                                              \
-	  .type = CONF_STR,                                            \
-	  .offset = offsetof(type_, member_.path),                     \
-	  .help = "image file or block device" },                      \
-		{ .name = "nocache",                                   \
-		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.nocache),          \
-		  .help = "bypass the host's page cache (O_DIRECT)" }, \
-		{ .name = "sync",                                      \
-		  .alias = "direct",                                   \
-		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.sync),             \
-		  .help = "every write is durable (O_SYNC)" },         \
-		{ .name = "ro",                                        \
-		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.ro),               \
-		  .help = "read-only" },                               \
-		{ .name = "nodelete",                                  \
-		  .type = CONF_BOOL,                                   \
-		  .offset = offsetof(type_, member_.nodelete),         \
-		  .help = "do not offer discard to the guest" },       \
-	{                                                              \
-		.name = "sectorsize", .type = CONF_STR,                \
-		.offset = offsetof(type_, member_.sectorsize),         \
-		.help = "logical[/physical] sector size in bytes"      \
+/*
+ * Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. The array form is for names like
+ * "port.#.path": member_ is that of the first of count_ elements, stride_ bytes apart.
+ */
+#define BLK_SPEC_KEY(prefix_, name_, type_, member_, count_, stride_, ...)                         \
+	{                                                                                          \
+		.name = prefix_ name_, .offset = offsetof(type_, member_), .count = count_,        \
+		.stride = stride_, __VA_ARGS__                                                     \
 	}
+#define BLK_SPEC_KEYS_ARRAY(prefix_, type_, member_, count_, stride_)                              \
+	BLK_SPEC_KEY(prefix_, "path", type_, member_.path, count_, stride_, .type = CONF_STR,      \
+		     .help = "image file or block device"),                                        \
+		BLK_SPEC_KEY(prefix_, "nocache", type_, member_.nocache, count_, stride_,          \
+			     .type = CONF_BOOL,                                                    \
+			     .help = "bypass the host's page cache (O_DIRECT)"),                   \
+		BLK_SPEC_KEY(prefix_, "sync", type_, member_.sync, count_, stride_,                \
+			     .alias = prefix_ "direct", .type = CONF_BOOL,                         \
+			     .help = "every write is durable (O_SYNC)"),                           \
+		BLK_SPEC_KEY(prefix_, "ro", type_, member_.ro, count_, stride_, .type = CONF_BOOL, \
+			     .help = "read-only"),                                                 \
+		BLK_SPEC_KEY(prefix_, "nodelete", type_, member_.nodelete, count_, stride_,        \
+			     .type = CONF_BOOL, .help = "do not offer discard to the guest"),      \
+		BLK_SPEC_KEY(prefix_, "sectorsize", type_, member_.sectorsize, count_, stride_,    \
+			     .type = CONF_STR, .help = "logical[/physical] sector size in bytes")
+#define BLK_SPEC_KEYS(type_, member_) BLK_SPEC_KEYS_ARRAY("", type_, member_, 0, 0)
 
 /*
  * Opens and locks the image (whole-file OFD lock: write lock, or read lock when read-only) and picks the engine: the

@@ -255,6 +255,37 @@ static int bind_key(const struct binding *b, const struct conf_key *k, void *out
 	return bind_default(b, k, out);
 }
 
+/* name with its # replaced by i. */
+static void number_name(const char *name, unsigned int i, char *buf, size_t size)
+{
+	const char *at = strchr(name, '#');
+	int r = snprintf(buf, size, "%.*s%u%s", (int)(at - name), name, i, at + 1);
+
+	assert(r >= 0 && (size_t)r < size);
+}
+
+/* One value for each number below k->count. */
+static int bind_array(const struct binding *b, const struct conf_key *k, void *out)
+{
+	int r = 0;
+
+	assert(!k->def && !k->required);
+	for (unsigned int i = 0; i < k->count && r == 0; i++) {
+		char name[CONF_KEY_MAX + 1], alias[CONF_KEY_MAX + 1];
+		struct conf_key one = *k;
+
+		number_name(k->name, i, name, sizeof(name));
+		one.name = name;
+		if (k->alias) {
+			number_name(k->alias, i, alias, sizeof(alias));
+			one.alias = alias;
+		}
+		one.offset += i * k->stride;
+		r = bind_key(b, &one, out);
+	}
+	return r;
+}
+
 /* Copies the numbers of key over the # of the name, so that a suggestion can be typed as it stands. */
 static void fill_numbers(const char *name, const char *key, char *buf, size_t size)
 {
@@ -358,6 +389,18 @@ static int unknown_key(const struct binding *b, const struct conf_node *n, const
 		       full, names);
 }
 
+/* The number in a key that matched k must be below k->count, if that is set. */
+static int check_number(const struct binding *b, const struct conf_key *k,
+			const struct conf_node *n, const char *key)
+{
+	const char *at = key + (strchr(k->name, '#') - k->name);
+
+	if (strtoull(at, NULL, 10) < k->count && (*at != '0' || !isdigit((unsigned char)at[1])))
+		return 0;
+	return err_set(b->err, -EINVAL, "%.200s: %.200s: the number must be from 0 to %u",
+		       n->where ? n->where : "built in", key, k->count - 1);
+}
+
 /* Checks every value below n: its name must be in the table; values that are not stored are checked too. */
 static int check_names(const struct binding *b, const struct conf_node *n)
 {
@@ -378,6 +421,8 @@ static int check_names(const struct binding *b, const struct conf_node *n)
 		k = lookup(b->keys, key);
 		if (!k)
 			return unknown_key(b, n, key);
+		if (k->count)
+			return check_number(b, k, n, key);
 		return is_pattern(k) && !k->ignored ? bind_value(b, k, n, NULL) : 0;
 	}
 	for (size_t i = 0; i < n->nkids && r == 0; i++)
@@ -398,25 +443,36 @@ int conf_bind(const struct conf *c, const char *node, const struct conf_key *key
 	};
 	int r = b.node ? check_names(&b, b.node) : 0;
 
-	for (const struct conf_key *k = keys; k->name && r == 0; k++)
-		if (!is_pattern(k) && !k->ignored)
+	for (const struct conf_key *k = keys; k->name && r == 0; k++) {
+		if (k->count)
+			r = bind_array(&b, k, out);
+		else if (!is_pattern(k) && !k->ignored)
 			r = bind_key(&b, k, out);
+	}
 	if (r < 0)
 		conf_unbind(keys, out);
 	return r;
 }
 
+static void unbind_string(char *at)
+{
+	char *s;
+
+	memcpy(&s, at, sizeof(s));
+	free(s);
+	s = NULL;
+	memcpy(at, &s, sizeof(s));
+}
+
 void conf_unbind(const struct conf_key *keys, void *out)
 {
 	for (const struct conf_key *k = keys; k->name; k++) {
-		char *s;
+		unsigned int n = k->count ? k->count : is_pattern(k) ? 0 : 1;
 
-		if (k->type != CONF_STR || k->ignored || is_pattern(k))
+		if (k->type != CONF_STR || k->ignored)
 			continue;
-		memcpy(&s, (char *)out + k->offset, sizeof(s));
-		free(s);
-		s = NULL;
-		memcpy((char *)out + k->offset, &s, sizeof(s));
+		for (unsigned int i = 0; i < n; i++)
+			unbind_string((char *)out + k->offset + i * k->stride);
 	}
 }
 

@@ -63,7 +63,10 @@ enum conf_type {
 
 /* One setting of a model or of the machine. Tables end with an entry whose name is NULL. */
 struct conf_key {
-	/* Below the node. In "vcpu.#.cpuset" # is any decimal number: such keys are checked, never stored. */
+	/*
+	 * Below the node. In "vcpu.#.cpuset" # is any decimal number: such keys are checked, and stored only if count
+	 * is set. Then there is one #, it is below count, and the value of number i is at offset + i * stride.
+	 */
 	const char *name;
 	enum conf_type type;
 	size_t offset; /* in the typed struct */
@@ -74,6 +77,8 @@ struct conf_key {
 	bool required;
 	bool ignored; /* accepted for compatibility, has no effect: not stored */
 	const char *alias; /* old name accepted as well, or NULL */
+	unsigned int count; /* see name; no default, not required */
+	size_t stride;
 	const char *help; /* one line */
 };
 

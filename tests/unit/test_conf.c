@@ -532,6 +532,66 @@ static void test_print_keys(void)
 	free(text);
 }
 
+struct array_element {
+	char *path;
+	bool sync;
+};
+
+struct array_settings {
+	uint64_t n;
+	struct array_element port[4];
+};
+
+#define PORT_KEY(name_, type_, alias_, member_)                            \
+	{                                                                  \
+		.name = name_, .alias = alias_, .type = type_, .count = 4, \
+		.stride = sizeof(struct array_element),                    \
+		.offset = offsetof(struct array_settings, port[0].member_) \
+	}
+
+static const struct conf_key array_keys[] = {
+	{ .name = "n", .type = CONF_U64, .offset = offsetof(struct array_settings, n), .def = "9" },
+	PORT_KEY("port.#.path", CONF_STR, NULL, path),
+	PORT_KEY("port.#.sync", CONF_BOOL, "port.#.direct", sync),
+	CONF_KEY_END
+};
+
+static void array_error(const char *key, const char *text)
+{
+	struct array_settings s = { 0 };
+	struct conf *c = conf_new();
+
+	CHECK_EQ(conf_set(c, "pci.5.port.1.path", "/x", "-s", &err), 0);
+	CHECK_EQ(conf_set(c, key, "true", "-s", &err), 0);
+	CHECK(conf_bind(c, "pci.5", array_keys, &s, NULL, &err) < 0);
+	CHECK_STR(err.text, text);
+	CHECK(!s.port[1].path);
+	conf_free(c);
+}
+
+static void test_bind_array(void)
+{
+	struct array_settings s = { 0 };
+	struct conf *c = conf_new();
+
+	CHECK_EQ(conf_set(c, "pci.5.port.0.path", "/a", NULL, &err), 0);
+	CHECK_EQ(conf_set(c, "pci.5.port.3.path", "/d", NULL, &err), 0);
+	CHECK_EQ(conf_set(c, "pci.5.port.3.direct", "on", NULL, &err), 0);
+	CHECK_EQ(conf_bind(c, "pci.5", array_keys, &s, NULL, &err), 0);
+	CHECK_EQ(s.n, 9);
+	CHECK_STR(s.port[0].path, "/a");
+	CHECK(!s.port[1].path && !s.port[2].path);
+	CHECK_STR(s.port[3].path, "/d");
+	CHECK(s.port[3].sync && !s.port[0].sync);
+	conf_unbind(array_keys, &s);
+	CHECK(!s.port[3].path);
+	conf_free(c);
+	array_error("pci.5.port.4.sync", "-s: port.4.sync: the number must be from 0 to 3");
+	array_error("pci.5.port.01.sync", "-s: port.01.sync: the number must be from 0 to 3");
+	array_error("pci.5.port.1.sink",
+		    "-s: unknown key pci.5.port.1.sink: did you mean pci.5.port.1.sync?");
+}
+
 static const struct test_case cases[] = {
 	{ "last_write_wins", test_last_write_wins },
 	{ "assignment", test_assignment },
@@ -549,6 +609,7 @@ static const struct test_case cases[] = {
 	{ "each", test_each },
 	{ "dump", test_dump },
 	{ "bind", test_bind },
+	{ "bind_array", test_bind_array },
 	{ "bind_at_root", test_bind_at_root },
 	{ "bind_errors", test_bind_errors },
 	{ "bind_suggests_skipped", test_bind_suggests_skipped },
