@@ -6,11 +6,12 @@
 #include "dev/dev.h"
 
 /* The models, one line each. Those in hw_table sit in PCI slots; the others have fixed ports. */
+extern const struct dev_ops ahci_ops;
 extern const struct dev_ops fbuf_ops;
 extern const struct dev_ops hostbridge_ops;
 extern const struct dev_ops lpc_ops;
-extern const struct dev_ops uart_ops;
 extern const struct dev_ops nvme_ops;
+extern const struct dev_ops uart_ops;
 extern const struct dev_ops virtio_blk_ops;
 extern const struct dev_ops virtio_rnd_ops;
 

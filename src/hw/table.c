@@ -8,7 +8,8 @@
 #include "hw/models.h"
 
 const struct dev_ops *const hw_table[] = {
-	&fbuf_ops, &nvme_ops, &virtio_blk_ops, &virtio_rnd_ops, &hostbridge_ops, &lpc_ops, NULL,
+	&ahci_ops, &fbuf_ops,	    &hostbridge_ops, &lpc_ops,
+	&nvme_ops, &virtio_blk_ops, &virtio_rnd_ops, NULL,
 };
 
 const struct dev_ops *hw_find(const char *model)
