@@ -63,6 +63,12 @@ static void set_deadline(struct client *c, uint64_t ns)
 	loop_timer_set(&c->deadline, loop_now(c->server->loop) + ns);
 }
 
+void client_await_frame(struct client *c)
+{
+	c->await_frame = true;
+	loop_timer_set(&c->gate, loop_now(c->server->loop) + CLIENT_FRAME_WAIT_NS);
+}
+
 void client_set_state(struct client *c, enum client_state state)
 {
 	c->state = state;
@@ -71,7 +77,7 @@ void client_set_state(struct client *c, enum client_state state)
 	if (state == CLIENT_RUN)
 		loop_timer_cancel(&c->deadline);
 	if (state == CLIENT_FRAME)
-		loop_timer_set(&c->gate, loop_now(c->server->loop) + CLIENT_FRAME_WAIT_NS);
+		client_await_frame(c);
 }
 
 /* Sends what is in the output as far as the socket takes it. */
@@ -173,7 +179,13 @@ static void on_deadline(struct loop_timer *t)
 static void on_gate(struct loop_timer *t)
 {
 	struct client *c = container_of(t, struct client, gate);
-	int rc = c->state == CLIENT_DELAY ? rfb_check_response(c) : rfb_server_init(c);
+	int rc = 0;
+
+	c->await_frame = false;
+	if (c->state == CLIENT_DELAY)
+		rc = rfb_check_response(c);
+	else if (c->state == CLIENT_FRAME)
+		rfb_server_init(c);
 
 	/* What came in meanwhile. */
 	finish(c, rc < 0 ? rc : rfb_input(c));
@@ -181,7 +193,7 @@ static void on_gate(struct loop_timer *t)
 
 void client_frame_ready(struct client *c)
 {
-	if (c->state == CLIENT_FRAME)
+	if (c->await_frame)
 		loop_timer_set(&c->gate, loop_now(c->server->loop));
 }
 

@@ -21,8 +21,8 @@ struct server;
 #define CLIENT_HANDSHAKE_NS (10 * NS_PER_SEC) /* from the connection to ClientInit */
 #define CLIENT_STALL_NS (30 * NS_PER_SEC) /* without a byte going out while some wait */
 #define CLIENT_LINGER_NS (2 * NS_PER_SEC) /* to read why it was refused */
-#define CLIENT_FRAME_WAIT_NS \
-	(250 * NS_PER_MS) /* for the size of the screen; then the last one known is used */
+/* For khyve to tell how the screen is; then what is known has to do. */
+#define CLIENT_FRAME_WAIT_NS (250 * NS_PER_MS)
 
 #define CLIENT_IN_SIZE 2048 /* also the most that is read in one callback */
 #define CLIENT_OUT_SIZE (ENC_MAX_SIZE + 4096) /* one piece and the small messages around it */
@@ -54,7 +54,7 @@ struct client {
 	struct server *server;
 	struct loop_fd watch;
 	struct loop_timer deadline; /* the handshake's, or the output's */
-	struct loop_timer gate; /* CLIENT_DELAY and CLIENT_FRAME end here */
+	struct loop_timer gate; /* CLIENT_DELAY, CLIENT_FRAME and await_frame end here */
 	struct loop_post work; /* more to encode or to send */
 	enum client_state state;
 	bool viewer; /* counted among the authenticated ones */
@@ -80,6 +80,7 @@ struct client {
 	struct damage damage; /* differs from what the viewer has */
 	struct rect request; /* 0 x 0: none waits */
 	bool requested;
+	bool await_frame; /* asked for the screen as it is now, not as it was */
 	struct damage todo; /* what the current update has still to send */
 	struct rect todo_region;
 	bool updating;
@@ -93,7 +94,7 @@ struct client *client_new(struct server *s, int fd, struct auth_peer peer);
 /* Closes the connection at once; releases the keys the viewer held. */
 void client_free(struct client *c);
 
-/* The screen is known: answers ClientInit, when that waits. */
+/* khyve told how the screen is: for those who wait for that. */
 void client_frame_ready(struct client *c);
 /* The picture changed, and perhaps its size. */
 void client_damage(struct client *c, const struct damage *d);
@@ -110,13 +111,15 @@ void client_put_u16(struct client *c, uint16_t v);
 void client_put_u32(struct client *c, uint32_t v);
 /* Runs client_pump() soon. */
 void client_kick(struct client *c);
+/* Waits CLIENT_FRAME_WAIT_NS at most for client_frame_ready(). */
+void client_await_frame(struct client *c);
 void client_set_state(struct client *c, enum client_state state);
 
 /* rfb.c: takes in what is complete in c->in. */
 int rfb_input(struct client *c);
 /* rfb.c: looks at the response to the challenge, once it may. */
 int rfb_check_response(struct client *c);
-int rfb_server_init(struct client *c);
+void rfb_server_init(struct client *c);
 
 /* input.c */
 void input_keysym(struct client *c, uint32_t keysym, bool down);

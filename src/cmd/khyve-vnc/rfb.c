@@ -133,16 +133,7 @@ static ssize_t handle_response(struct client *c, const uint8_t *in, size_t len)
 	return rc < 0 ? rc : (ssize_t)sizeof(c->response);
 }
 
-/* The byte asks to be alone (s7.3.1). A new viewer never throws out another, so it is not looked at. */
-static ssize_t handle_init(struct client *c, const uint8_t *in, size_t len)
-{
-	(void)in;
-	(void)len;
-	client_set_state(c, CLIENT_FRAME);
-	return 1;
-}
-
-int rfb_server_init(struct client *c)
+void rfb_server_init(struct client *c)
 {
 	const struct server *s = c->server;
 	uint8_t native[PIXEL_FORMAT_SIZE];
@@ -157,7 +148,18 @@ int rfb_server_init(struct client *c)
 	client_put_u32(c, (uint32_t)strlen(s->name));
 	client_put(c, s->name, strlen(s->name));
 	client_set_state(c, CLIENT_RUN);
-	return 0;
+}
+
+/* The byte asks to be alone (s7.3.1). A new viewer never throws out another, so it is not looked at. */
+static ssize_t handle_init(struct client *c, const uint8_t *in, size_t len)
+{
+	(void)in;
+	(void)len;
+	if (server_frame_is_new(c->server))
+		rfb_server_init(c);
+	else
+		client_set_state(c, CLIENT_FRAME);
+	return 1;
 }
 
 /* --- messages of a running connection, s7.5 --- */

@@ -67,6 +67,14 @@ static void pace(struct server *s, bool changed)
 		s->refresh_interval_ns = MIN(s->refresh_interval_ns * 2, SERVER_REFRESH_MAX_NS);
 }
 
+bool server_frame_is_new(struct server *s)
+{
+	if (!s->view.stale && loop_now(s->loop) - s->frame_ns < SERVER_REFRESH_MIN_NS)
+		return true;
+	look_closely(s);
+	return false;
+}
+
 static void end(struct server *s, int error)
 {
 	s->ended = true;
@@ -91,6 +99,7 @@ static void on_frame(struct link *l, const struct screen_msg_frame *f)
 		end(s, rc);
 		return;
 	}
+	s->frame_ns = loop_now(s->loop);
 	pace(s, !damage_empty(&changed));
 	list_for_each(c, &s->clients, link) {
 		client_frame_ready(c);

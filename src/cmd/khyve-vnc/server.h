@@ -48,6 +48,7 @@ struct server {
 	size_t n_listeners;
 	struct loop_timer accept_retry, refresh;
 	uint64_t refresh_interval_ns, refresh_last_ns;
+	uint64_t frame_ns; /* when khyve told last how the screen is */
 	unsigned int unchanged; /* frames in a row */
 	uint32_t leds; /* as in struct screen_msg_leds */
 	bool ended; /* the link to khyve is gone */
@@ -78,6 +79,8 @@ bool server_admit(struct server *s, struct client *c);
 
 /* Asks khyve for a frame, now or when it is time, if some viewer waits for one. */
 void server_schedule(struct server *s);
+/* False: the copy of the screen may be old; a frame is asked for at the next occasion. */
+bool server_frame_is_new(struct server *s);
 
 void server_key(struct server *s, uint16_t scancode, bool down);
 void server_pointer(struct server *s, uint16_t x, uint16_t y, uint16_t buttons);

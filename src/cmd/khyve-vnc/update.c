@@ -13,8 +13,11 @@ void update_request(struct client *c, bool incremental, struct rect r)
 
 	if (!CANARY && !rect_clip(&r, &screen))
 		return;
-	if (!incremental)
+	if (!incremental) {
 		damage_add_rect(&c->damage, &r);
+		if (!c->await_frame && !server_frame_is_new(c->server))
+			client_await_frame(c);
+	}
 	/* Several requests become one for all they ask for. */
 	rect_join(&c->request, &r);
 	c->requested = true;
@@ -104,7 +107,7 @@ static int start(struct client *c)
 	unsigned int n =
 		(unsigned int)c->notices.size_refused + c->notices.qemu_keys + c->notices.leds;
 
-	if (!c->requested)
+	if (!c->requested || c->await_frame)
 		return 0;
 	if (c->notices.size || size_differs(c)) {
 		put_size(c);
