@@ -21,8 +21,9 @@ static const struct {
 	uint16_t width;
 	uint8_t aspect;
 } standard_modes[8] = {
-	{ 1280, ASPECT_16_9 },	{ 1280, ASPECT_16_10 }, { 1280, ASPECT_5_4 },	{ 1440, ASPECT_16_10 },
-	{ 1600, ASPECT_16_9 },	{ 1680, ASPECT_16_10 }, { 1920, ASPECT_16_9 },	{ 1920, ASPECT_16_10 },
+	{ 1280, ASPECT_16_9 },	{ 1280, ASPECT_16_10 }, { 1280, ASPECT_5_4 },
+	{ 1440, ASPECT_16_10 }, { 1600, ASPECT_16_9 },	{ 1680, ASPECT_16_10 },
+	{ 1920, ASPECT_16_9 },	{ 1920, ASPECT_16_10 },
 };
 
 static uint8_t low(unsigned int v)
@@ -37,7 +38,7 @@ static void detailed_timing(uint8_t *d, unsigned int width, unsigned int height)
 	unsigned int mm_x = width * 254 / 960, mm_y = height * 254 / 960;
 	uint64_t clock = (uint64_t)(width + H_BLANK) * (height + v_blank) * 60;
 
-	put_le16(d, (uint16_t)(clock / 10000));
+	put_le16(d, (uint16_t)((clock + 9999) / 10000));
 	d[2] = low(width);
 	d[3] = low(H_BLANK);
 	d[4] = low(width >> 8 << 4 | H_BLANK >> 8);

@@ -285,15 +285,19 @@ static void nvme_bar_moved(struct pci_fn *fn, unsigned int bar, uint64_t addr)
 		log_limited(LOG_LEVEL_WARN, fn->dev.env.name, "no room for the doorbells");
 }
 
-/* MSI-X or bus master may have been switched. */
+/* MSI-X or bus master may have been switched. What the wire told until now is told again by message. */
 static void nvme_config_written(struct pci_fn *fn, unsigned int offset, unsigned int size)
 {
 	struct nvme *n = container_of(fn, struct nvme, fn);
+	bool pin = !pci_msix_enabled(fn);
 
 	(void)offset;
 	(void)size;
-	__atomic_store_n(&n->pin, !pci_msix_enabled(fn), __ATOMIC_SEQ_CST);
+	if (n->pin && !pin)
+		nvme_mark_unread(n);
+	__atomic_store_n(&n->pin, pin, __ATOMIC_SEQ_CST);
 	nvme_pin_update(n);
+	nvme_signal(n);
 	if (fn->dma.on && n->state == NVME_READY)
 		dev_post(&n->kick);
 }
@@ -343,7 +347,7 @@ static void nvme_batch_end(struct dev *d)
 /* Serial number and EUI-64: as configured, else derived from the path so that they survive restarts. */
 static int nvme_name(struct nvme *n, const char *path, struct err *err)
 {
-	uint64_t h = diskid_hash(path);
+	uint64_t h = diskid_hash(path ? path : "");
 
 	/* Marked as locally administered. */
 	n->eui64 = n->conf->eui64 ? n->conf->eui64 : (h & ~(3ull << 56)) | 2ull << 56;
@@ -362,8 +366,6 @@ static int nvme_open(struct nvme *n, struct err *err)
 		snprintf(memory, sizeof(memory), "mem:%" PRIu64 "M", conf->ram);
 		spec.path = memory;
 	}
-	if (!spec.path)
-		return err_set(err, -EINVAL, "no disk: give a path or ram=MiB");
 	if (conf->sectsz) {
 		if (conf->sectsz != 512 && conf->sectsz != 4096 && conf->sectsz != 8192)
 			return err_set(err, -EINVAL, "sectsz=%" PRIu64 ": use 512, 4096 or 8192",
@@ -474,14 +476,11 @@ static void nvme_reset(struct dev *d)
 
 static const char *const dsm_choices[] = { "auto", "enable", "disable", NULL };
 
-#define KEY_NUMBER(member, default_, min_, max_, help_)                                        \
-	{ .name = #member,                                                                     \
-	  .type = CONF_U64,                                                                    \
-	  .offset = offsetof(struct nvme_conf, member),                                        \
-	  .def = (default_),                                                                   \
-	  .min = (min_),                                                                       \
-	  .max = (max_),                                                                       \
-	  .help = (help_) }
+#define KEY_NUMBER(member, default_, min_, max_, help_)                                          \
+	{                                                                                        \
+		.name = #member, .type = CONF_U64, .offset = offsetof(struct nvme_conf, member), \
+		.def = (default_), .min = (min_), .max = (max_), .help = (help_)                 \
+	}
 
 static const struct conf_key nvme_keys[] = {
 	BLK_SPEC_KEYS(struct nvme_conf, blk),

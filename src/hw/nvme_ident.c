@@ -50,8 +50,8 @@ static void ident_controller(const struct nvme *n, uint8_t *out)
 	put_le32(out + 516, 1); /* NN */
 	put_le16(out + 520, (uint16_t)((n->dsm ? BIT(2) : 0) | (n->write_zeroes ? BIT(3) : 0)));
 	out[525] = 0x07; /* VWC: present; Flush takes the broadcast namespace */
-	snprintf((char *)out + 768, 256, "nqn.2014-08.org.nvmexpress:uuid:%08" PRIx32
-		 "-%04x-4%03x-8%03x-%012" PRIx64,
+	snprintf((char *)out + 768, 256,
+		 "nqn.2014-08.org.nvmexpress:uuid:%08" PRIx32 "-%04x-4%03x-8%03x-%012" PRIx64,
 		 (uint32_t)(n->eui64 >> 32), (unsigned int)(n->eui64 >> 16 & 0xffff),
 		 (unsigned int)(n->eui64 >> 4 & 0xfff), (unsigned int)(n->eui64 & 0xfff),
 		 n->eui64 & 0xffffffffffff);

@@ -179,6 +179,8 @@ void nvme_run(struct dev *d);
 /* Signals completion queues, one message per vector. */
 void nvme_signal(struct nvme *n);
 void nvme_pin_update(struct nvme *n);
+/* Makes the next nvme_signal() tell of all entries that the guest has not taken. */
+void nvme_mark_unread(struct nvme *n);
 /* Hands the collected requests to the back end. */
 void nvme_submit(struct nvme *n);
 

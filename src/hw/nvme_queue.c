@@ -247,18 +247,28 @@ bool nvme_complete_event(struct nvme *n, uint16_t cid, uint32_t dw0)
 	return true;
 }
 
-/* s7.5.1.1: the wire is high while an enabled queue holds entries that the guest has not taken. */
+/* True if the guest has not taken all entries of a queue that interrupts. */
+static bool cq_unread(const struct nvme_cq *cq)
+{
+	return cq->size && cq->irq_on &&
+	       __atomic_load_n(&cq->head_db, __ATOMIC_SEQ_CST) != cq->tail;
+}
+
+/* s7.5.1.1: the wire is high while there are entries that the guest has not taken. */
 void nvme_pin_update(struct nvme *n)
 {
 	bool level = false;
 
-	for (unsigned int i = 0; i < n->nqueues && !level; i++) {
-		struct nvme_cq *cq = &n->cq[i];
-
-		level = cq->size && cq->irq_on &&
-			__atomic_load_n(&cq->head_db, __ATOMIC_SEQ_CST) != cq->tail;
-	}
+	for (unsigned int i = 0; i < n->nqueues && !level; i++)
+		level = cq_unread(&n->cq[i]);
 	pci_intx_set(&n->fn, level && n->pin && !(n->intms & 1));
+}
+
+void nvme_mark_unread(struct nvme *n)
+{
+	for (unsigned int i = 0; i < n->nqueues; i++)
+		if (cq_unread(&n->cq[i]))
+			n->posted |= BIT64(i);
 }
 
 void nvme_signal(struct nvme *n)
@@ -343,6 +353,8 @@ static unsigned int sq_run(struct nvme *n, struct nvme_sq *sq, unsigned int max)
 	uint64_t bit = BIT64(sq->id);
 	unsigned int done = 0;
 
+	if (sq->size)
+		cq_update_head(n, sq->cq);
 	while (done < max) {
 		struct nvme_sqe cmd;
 
@@ -406,8 +418,8 @@ void nvme_run(struct dev *d)
 		__atomic_store_n(&n->bell_errors, 0, __ATOMIC_SEQ_CST);
 	} else if (n->fn.dma.on) {
 		take_bell_errors(n);
-		nvme_events_send(n);
 		run_queues(n);
+		nvme_events_send(n);
 		nvme_submit(n);
 	}
 	nvme_signal(n);

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "bench/tb_nvme.h"
+#include "hw/table.h"
+#include "run.h"
+#include "util/bytes.h"
+#include "util/err.h"
+
+/* Identify, log pages and features. */
+
+#define INVALID_FIELD (NVME_SC_INVALID_FIELD | NVME_DNR)
+#define INVALID_NS (NVME_SC_INVALID_NS | NVME_DNR)
+
+struct fix {
+	struct tb *tb;
+	struct dev *dev;
+	struct tb_nvme nv;
+};
+
+static void fix_start(struct fix *f, const char *conf)
+{
+	struct err err = { .text = "" };
+
+	f->tb = tb_new(NULL);
+	f->dev = tb_add(f->tb, hw_find("nvme"), conf, &err);
+	if (!f->dev)
+		CHECK_FAIL("%s", err.text);
+	tb_nvme_start(&f->nv, f->dev, 64);
+}
+
+static void fix_end(struct fix *f)
+{
+	CHECK(tb_balanced(f->tb));
+	tb_free(f->tb);
+}
+
+static uint16_t admin(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10, uint32_t cdw11)
+{
+	struct nvme_sqe cmd = tb_nvme_admin(opcode, nsid, 0x10000, cdw10, cdw11);
+
+	return tb_nvme_do(&f->nv, 0, &cmd, NULL);
+}
+
+/* A command with a data page; returns the page. */
+static const uint8_t *admin_data(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10)
+{
+	uint8_t *page = tb_mem(f->tb, 0x10000, NVME_PAGE);
+
+	memset(page, 0xee, NVME_PAGE);
+	CHECK_EQ(admin(f, opcode, nsid, cdw10, 0), 0);
+	return page;
+}
+
+static void identify_controller(void)
+{
+	const uint8_t *p;
+	struct fix f;
+
+	fix_start(&f, "ser=MY-SERIAL\neui64=0x1122334455667788\n");
+	p = admin_data(&f, NVME_ADM_IDENTIFY, 0, 1);
+	CHECK_EQ(get_le16(p), tb_cfg_read(f.dev, 0, 2));
+	CHECK(memcmp(p + 4, "MY-SERIAL           ", 20) == 0);
+	CHECK(memcmp(p + 24, "khyve NVMe                              ", 40) == 0);
+	CHECK_EQ(p[77], 9);
+	CHECK_EQ(get_le32(p + 80), NVME_VERSION);
+	CHECK_EQ(p[512], 0x66);
+	CHECK_EQ(p[513], 0x44);
+	CHECK_EQ(get_le32(p + 516), 1);
+	CHECK_EQ(p[525], 7);
+	CHECK(memcmp(p + 768, "nqn.2014-08.org.nvmexpress:uuid:", 32) == 0);
+	CHECK_EQ(strlen((const char *)p + 768), 32 + 36);
+	fix_end(&f);
+}
+
+static void identify_namespace(void)
+{
+	const uint8_t *p;
+	struct fix f;
+
+	fix_start(&f, "eui64=0x1122334455667788\n");
+	p = admin_data(&f, NVME_ADM_IDENTIFY, 1, 0);
+	CHECK_EQ(get_le64(p), 8 * MIB / 512);
+	CHECK_EQ(get_le64(p + 8), 8 * MIB / 512);
+	CHECK_EQ(p[25], 0);
+	CHECK_EQ(get_be64(p + 120), 0x1122334455667788ull);
+	CHECK_EQ(p[130], 9);
+	p = admin_data(&f, NVME_ADM_IDENTIFY, 0, 2);
+	CHECK_EQ(get_le32(p), 1);
+	CHECK_EQ(get_le32(p + 4), 0);
+	p = admin_data(&f, NVME_ADM_IDENTIFY, 1, 2);
+	CHECK_EQ(get_le32(p), 0);
+	p = admin_data(&f, NVME_ADM_IDENTIFY, 1, 3);
+	CHECK_EQ(p[0], 1);
+	CHECK_EQ(p[1], 8);
+	CHECK_EQ(get_be64(p + 4), 0x1122334455667788ull);
+	CHECK_EQ(p[13], 0);
+	fix_end(&f);
+}
+
+static void identify_errors(void)
+{
+	struct fix f;
+
+	fix_start(&f, NULL);
+	for (uint32_t cns = 4; cns < 256; cns++)
+		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 1, cns, 0), INVALID_FIELD);
+	fix_end(&f);
+}
+
+/* The same path gives the same names, another one others. */
+static void names_from_path(void)
+{
+	uint8_t first[20];
+	struct fix f;
+
+	fix_start(&f, "ram=4\n");
+	memcpy(first, admin_data(&f, NVME_ADM_IDENTIFY, 0, 1) + 4, 20);
+	fix_end(&f);
+	fix_start(&f, "ram=4\n");
+	CHECK(memcmp(first, admin_data(&f, NVME_ADM_IDENTIFY, 0, 1) + 4, 20) == 0);
+	fix_end(&f);
+	fix_start(&f, "ram=5\n");
+	CHECK(memcmp(first, admin_data(&f, NVME_ADM_IDENTIFY, 0, 1) + 4, 20) != 0);
+	fix_end(&f);
+}
+
+/* PRP1 at every offset: the bytes land in its page and PRP2's, the canaries around them stay. */
+static void nv08_identify_offsets(void)
+{
+	uint8_t want[NVME_PAGE], expect[5 * NVME_PAGE], *p;
+	gpa_t base;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	memcpy(want, admin_data(&f, NVME_ADM_IDENTIFY, 0, 1), NVME_PAGE);
+	base = tb_alloc(f.tb, 5 * NVME_PAGE, NVME_PAGE);
+	p = tb_mem(f.tb, base, 5 * NVME_PAGE);
+	for (uint32_t offset = 4; offset < NVME_PAGE; offset += 4) {
+		struct nvme_sqe cmd =
+			tb_nvme_admin(NVME_ADM_IDENTIFY, 0, base + NVME_PAGE + offset, 1, 0);
+
+		cmd.prp2 = base + 3 * NVME_PAGE;
+		memset(p, 0xee, 5 * NVME_PAGE);
+		memset(expect, 0xee, sizeof(expect));
+		memcpy(expect + NVME_PAGE + offset, want, NVME_PAGE - offset);
+		memcpy(expect + 3 * NVME_PAGE, want + NVME_PAGE - offset, offset);
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &cmd, NULL), 0);
+		CHECK(memcmp(p, expect, sizeof(expect)) == 0);
+	}
+	fix_end(&f);
+}
+
+static uint16_t get_log(struct fix *f, uint32_t cdw10, uint32_t cdw11, uint64_t offset)
+{
+	struct nvme_sqe cmd = tb_nvme_admin(NVME_ADM_GET_LOG, NVME_NSID_ALL, 0x10000, cdw10, cdw11);
+
+	cmd.cdw12 = (uint32_t)offset;
+	cmd.cdw13 = (uint32_t)(offset >> 32);
+	return tb_nvme_do(&f->nv, 0, &cmd, NULL);
+}
+
+static void nv09_get_log(void)
+{
+	static const uint64_t bad[] = { 516, 1, 2, 510, 4096, 1ull << 63, UINT64_MAX };
+	uint8_t *p;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	p = tb_mem(f.tb, 0x10000, 2 * NVME_PAGE);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		CHECK_EQ(get_log(&f, NVME_LOG_SMART | 127 << 16, 0, bad[i]), INVALID_FIELD);
+	/* at the end, and one dword before it: no more than the log, then zeroes */
+	memset(p, 0xee, 2 * NVME_PAGE);
+	CHECK_EQ(get_log(&f, NVME_LOG_SMART | 1023u << 16, 0, 512), 0);
+	for (uint32_t i = 0; i < NVME_PAGE; i++)
+		CHECK_EQ(p[i], 0);
+	CHECK_EQ(p[NVME_PAGE], 0xee);
+	CHECK_EQ(get_log(&f, NVME_LOG_SMART, 0, 508), 0);
+	/* one dword asked: one dword written */
+	memset(p, 0xee, NVME_PAGE);
+	CHECK_EQ(get_log(&f, NVME_LOG_SMART, 0, 0), 0);
+	CHECK_EQ(p[3], 100);
+	CHECK_EQ(p[4], 0xee);
+	/* 16 GiB, and just above 2 MiB */
+	CHECK_EQ(get_log(&f, NVME_LOG_SMART | 0xffffu << 16, 0xffff, 0), INVALID_FIELD);
+	CHECK_EQ(get_log(&f, NVME_LOG_SMART, 8, 0), INVALID_FIELD);
+	for (uint32_t lid = 0; lid < 256; lid++)
+		CHECK_EQ(get_log(&f, lid | 15 << 16, 0, 0),
+			 lid >= 1 && lid <= 3 ? 0 : NVME_SC_LOG_PAGE | NVME_DNR);
+	fix_end(&f);
+}
+
+static void log_contents(void)
+{
+	struct nvme_sqe bad = tb_nvme_rw(NVME_CMD_READ, 0, 1, 0x20001, 0);
+	struct nvme_sqe good = tb_nvme_rw(NVME_CMD_WRITE, 0, 8, 0x20000, 0);
+	const uint8_t *p;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	for (int i = 0; i < 6; i++)
+		CHECK_EQ(tb_nvme_do(&f.nv, 1, &bad, NULL), NVME_SC_PRP_OFFSET | NVME_DNR);
+	for (int i = 0; i < 126; i++)
+		CHECK_EQ(tb_nvme_do(&f.nv, 1, &good, NULL), 0);
+	p = admin_data(&f, NVME_ADM_GET_LOG, 0, NVME_LOG_ERROR | 63 << 16);
+	CHECK_EQ(get_le64(p), 6);
+	CHECK_EQ(get_le16(p + 8), 1);
+	CHECK_EQ(get_le16(p + 12) >> 1, NVME_SC_PRP_OFFSET | NVME_DNR);
+	CHECK_EQ(get_le64(p + 64 * 3), 3);
+	p = admin_data(&f, NVME_ADM_GET_LOG, 1, NVME_LOG_SMART | 127 << 16);
+	CHECK_EQ(get_le64(p + 48), 2); /* 126 x 4 KiB in units of 512,000 bytes */
+	CHECK_EQ(get_le64(p + 80), 126);
+	CHECK_EQ(get_le64(p + 176), 6);
+	p = admin_data(&f, NVME_ADM_GET_LOG, 0, NVME_LOG_FIRMWARE | 127 << 16);
+	CHECK_EQ(p[0], 1);
+	CHECK(memcmp(p + 8, "1.0     ", 8) == 0);
+	fix_end(&f);
+}
+
+static void nv14_nsid_admin(void)
+{
+	static const uint32_t wrong[] = { 2, 3, 0x80000000, 0xfffffffe };
+	struct fix f;
+
+	fix_start(&f, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		uint32_t nsid = wrong[i];
+
+		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, nsid, 0, 0), INVALID_NS);
+		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, nsid, 3, 0), INVALID_NS);
+		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, nsid, 7, 0), INVALID_NS);
+		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, nsid, 6, 1), INVALID_NS);
+		CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, nsid, NVME_LOG_SMART, 0), INVALID_NS);
+	}
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 0, 0, 0), INVALID_NS);
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, NVME_NSID_ALL, 0, 0), INVALID_NS);
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, NVME_NSID_ALL, 2, 0), INVALID_NS);
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 0xfffffffe, 2, 0), INVALID_NS);
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, NVME_NSID_ALL, 3, 0), INVALID_NS);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, NVME_NSID_ALL, 6, 0), 0);
+	fix_end(&f);
+}
+
+/* Every feature: its default, a value that is kept, one that is refused, and the default again after a reset. */
+static void features(void)
+{
+	static const struct {
+		uint8_t id;
+		uint32_t select, first, value, kept, bad;
+	} cases[] = {
+		{ NVME_FEAT_ARBITRATION, 0, 0, 0x01020304, 0x01020304, 0x8 },
+		{ NVME_FEAT_POWER, 0, 0, 0, 0, 1 },
+		{ NVME_FEAT_TEMPERATURE, 0, 343, 350, 350, 1 << 16 },
+		{ NVME_FEAT_TEMPERATURE, 1 << 20, 0, 1 << 20 | 270, 270, 2 << 20 },
+		{ NVME_FEAT_ERROR_RECOVERY, 0, 0, 100, 100, 1 << 16 },
+		{ NVME_FEAT_WRITE_CACHE, 0, 1, 0, 0, 0 },
+		{ NVME_FEAT_COALESCING, 0, 0, 0x1234, 0x1234, 0x10000 },
+		{ NVME_FEAT_VECTOR, 3, 3, 1 << 16 | 3, 1 << 16 | 3, 17 },
+		{ NVME_FEAT_ATOMICITY, 0, 0, 1, 1, 2 },
+		{ NVME_FEAT_ASYNC_EVENT, 0, 0, 0x1f, 0x1f, 0x20 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		uint32_t got = 0, id = cases[i].id;
+		struct nvme_sqe get =
+			tb_nvme_admin(NVME_ADM_GET_FEATURES, 0, 0, id, cases[i].select);
+		struct fix f;
+
+		fix_start(&f, NULL);
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
+		CHECK_EQ(got, cases[i].first);
+		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, id, cases[i].value), 0);
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
+		CHECK_EQ(got, cases[i].kept);
+		if (cases[i].bad)
+			CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, id, cases[i].bad),
+				 INVALID_FIELD);
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
+		CHECK_EQ(got, cases[i].kept);
+		CHECK(tb_nvme_disable(&f.nv));
+		CHECK(tb_nvme_enable(&f.nv, 8, 8));
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
+		CHECK_EQ(got, cases[i].first);
+		fix_end(&f);
+	}
+}
+
+static void feature_errors(void)
+{
+	struct nvme_sqe get = tb_nvme_admin(NVME_ADM_GET_FEATURES, 0, 0, NVME_FEAT_QUEUES, 0);
+	uint32_t dw0;
+	struct fix f;
+
+	fix_start(&f, "maxq=5\n");
+	CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &dw0), 0);
+	CHECK_EQ(dw0, 4 << 16 | 4);
+	CHECK(tb_nvme_disable(&f.nv));
+	CHECK(tb_nvme_enable(&f.nv, 8, 8));
+	get = tb_nvme_admin(NVME_ADM_SET_FEATURES, 0, 0, NVME_FEAT_QUEUES, 100 << 16 | 2);
+	CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &dw0), 0);
+	CHECK_EQ(dw0, 4 << 16 | 4);
+	for (uint32_t id = 0; id < 256; id++) {
+		if (id >= NVME_FEAT_ARBITRATION && id <= NVME_FEAT_ASYNC_EVENT && id != 3)
+			continue;
+		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, id, 0), INVALID_FIELD);
+		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, id, 0), INVALID_FIELD);
+	}
+	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, 1u << 31 | 6, 0),
+		 NVME_SC_NOT_SAVEABLE | NVME_DNR);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, 1u << 8 | 6, 0), INVALID_FIELD);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, NVME_FEAT_VECTOR, 6), INVALID_FIELD);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, NVME_FEAT_TEMPERATURE, 15 << 16),
+		 INVALID_FIELD);
+	fix_end(&f);
+}
+
+static void nv16_reserved_fields(void)
+{
+	struct nvme_sqe cmd;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	for (unsigned int bit = 8; bit < 16; bit++) {
+		cmd = (struct nvme_sqe){ .cdw0 = NVME_CMD_FLUSH | 1u << bit, .nsid = 1 };
+		CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), INVALID_FIELD);
+		cmd = tb_nvme_admin(NVME_ADM_IDENTIFY, 1, 0x20000, 0, 0);
+		cmd.cdw0 |= 1u << bit;
+		CHECK_EQ(tb_nvme_do(&f.nv, 0, &cmd, NULL), INVALID_FIELD);
+	}
+	cmd = tb_nvme_rw(NVME_CMD_READ, 0, 1, 0x20000, 0);
+	cmd.mptr = 0x30000;
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), INVALID_FIELD);
+	cmd = tb_nvme_rw(NVME_CMD_WRITE, 0, 1, 0x20000, 0);
+	cmd.cdw12 |= 1 << 20; /* directive */
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), INVALID_FIELD);
+	fix_end(&f);
+}
+
+static const struct test_case cases[] = {
+	{ "identify_controller", identify_controller },
+	{ "identify_namespace", identify_namespace },
+	{ "identify_errors", identify_errors },
+	{ "names_from_path", names_from_path },
+	{ "nv08_identify_offsets", nv08_identify_offsets },
+	{ "nv09_get_log", nv09_get_log },
+	{ "log_contents", log_contents },
+	{ "nv14_nsid_admin", nv14_nsid_admin },
+	{ "nv16_reserved_fields", nv16_reserved_fields },
+	{ "features", features },
+	{ "feature_errors", feature_errors },
+};
+
+int main(int argc, char **argv)
+{
+	return RUN_CASES(cases, argc, argv);
+}
