@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "back/screen.h"
 #include "bench/tb_priv.h"
 #include "conf/conf.h"
 #include "util/err.h"
@@ -65,6 +66,10 @@ struct tb *tb_new(const struct tb_opts *opts)
 	tb->mem = mem_new();
 	tb->bus = bus_new(&tb_host_ops, tb);
 	assert(tb->loop && tb->mem && tb->bus);
+	if (tb->opts.screen) {
+		tb->screen = screen_new(tb->loop, &tb->input, NULL);
+		assert(tb->screen);
+	}
 	bad |= mem_add_ram(tb->mem, 0, TB_RAM, 0, NULL);
 	if (tb->opts.high_ram) {
 		bad |= mem_add_ram(tb->mem, TB_RAM, TB_HIGH_RAM, 0, NULL);
@@ -89,6 +94,7 @@ void tb_free(struct tb *tb)
 	for (unsigned int i = 0; i < TB_MAX_SLOTS; i++)
 		assert(!tb->host.slots[i].slot);
 	assert(tb->host.nbells == 0);
+	screen_free(tb->screen);
 	pci_bus_free(tb->pci);
 	bus_free(tb->bus);
 	mem_free(tb->mem);
@@ -135,6 +141,7 @@ struct dev *tb_add(struct tb *tb, const struct dev_ops *ops, const char *conf, s
 			   .mem = tb->mem,
 			   .slot = &t->slot,
 			   .input = &tb->input,
+			   .screen = tb->screen,
 			   .ops = &env_ops,
 			   .arg = tb };
 	void *typed = bind_conf(ops, conf, err);
@@ -207,6 +214,11 @@ const struct mem *tb_memory(struct tb *tb)
 struct input *tb_input(struct tb *tb)
 {
 	return &tb->input;
+}
+
+struct screen *tb_screen(struct tb *tb)
+{
+	return tb->screen;
 }
 
 /* --- running --- */

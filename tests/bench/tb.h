@@ -35,6 +35,7 @@ struct tb_opts {
 	bool faults; /* wrap every disk in the fault engine */
 	bool no_doorbells; /* doorbells cannot be registered: writes reach the handlers */
 	bool no_slots; /* slots cannot be added */
+	bool screen; /* there is one, for a display */
 };
 
 /* opts may be NULL. */
@@ -138,6 +139,7 @@ const struct bus_slot *tb_slot(struct tb *tb, unsigned int n);
 struct blk *tb_disk(struct tb *tb, unsigned int n);
 struct chr *tb_chr(struct tb *tb, unsigned int n);
 struct input *tb_input(struct tb *tb);
+struct screen *tb_screen(struct tb *tb);
 /* With faults: the n-th disk fails or holds as told; f NULL: behaves again and releases what it held. */
 void tb_fault(struct tb *tb, unsigned int n, const struct blk_fault *f);
 /* Completes everything held, in order, until nothing is. */

@@ -47,6 +47,7 @@ struct tb {
 	struct pci_bus *pci;
 	struct mem *mem;
 	struct input input;
+	struct screen *screen;
 	struct tb_dev devs[TB_MAX_DEVS];
 	unsigned int ndevs;
 	uint8_t next_slot;
