@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/khyve/options.h"
 #include "conf/conf.h"
 #include "hw/table.h"
 #include "machine/machine.h"
-#include "options.h"
 #include "util/err.h"
 
 static int complain(const struct err *err, int status)

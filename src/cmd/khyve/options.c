@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
-#include "options.h"
+#include "cmd/khyve/options.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/khyve/slot.h"
 #include "conf/conf.h"
-#include "slot.h"
 #include "util/err.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -37,12 +37,12 @@ static int set(struct conf *c, const char *key, const char *value, const char *f
 static int opt_cpus(struct conf *c, const char *arg, struct err *err)
 {
 	static const char *const names[] = { "cpus", "sockets", "cores", "threads" };
-	char *copy = strdup(arg), *save = NULL, *word;
+	char *copy = strdup(arg), *rest = copy, *word;
 	int r = 0;
 
 	if (!copy)
 		return err_set(err, -ENOMEM, "out of memory");
-	for (word = strtok_r(copy, ",", &save); word && r == 0; word = strtok_r(NULL, ",", &save)) {
+	while (r == 0 && (word = strsep(&rest, ","))) {
 		char *eq = strchr(word, '=');
 		const char *name = "cpus", *value = word;
 		bool known = !eq;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
-#include "slot.h"
+#include "cmd/khyve/slot.h"
 
 #include <errno.h>
 #include <stdio.h>
