@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "back/chr.h"
 #include "back/screen.h"
 #include "bench/tb_priv.h"
 #include "conf/conf.h"
@@ -41,7 +42,18 @@ static struct blk *open_disk(const struct env *env, const struct blk_spec *spec,
 	return b;
 }
 
-static const struct env_ops env_ops = { .blk_open = open_disk };
+static struct chr *open_chr(const struct env *env, const char *spec, struct err *err)
+{
+	struct tb *tb = env->arg;
+	struct chr *c = chr_open(tb->loop, spec, err);
+
+	assert(tb->nchrs < TB_MAX_DISKS);
+	if (c)
+		tb->chrs[tb->nchrs++] = c;
+	return c;
+}
+
+static const struct env_ops env_ops = { .blk_open = open_disk, .chr_open = open_chr };
 
 /* --- the machine --- */
 
