@@ -39,10 +39,10 @@ struct fw_acpi_spec {
 struct fw_acpi *fw_acpi_new(const struct fw_acpi_spec *spec);
 void fw_acpi_free(struct fw_acpi *a);
 
-/* For firmware: adds etc/table-loader, etc/acpi/rsdp and etc/acpi/tables, which are made anew whenever they are selected. */
+/* For firmware: adds etc/table-loader, etc/acpi/rsdp and etc/acpi/tables, all made anew when the first is selected. */
 int fw_acpi_add(struct fw_acpi *a, struct dev *fwcfg, struct err *err);
 
-/* For direct boot: writes the tables at tables (16-byte aligned, at most max bytes) and the RSDP at rsdp, in guest RAM. */
+/* For direct boot: writes the tables at tables (64-byte aligned, at most max bytes) and the RSDP at rsdp, in guest RAM. */
 int fw_acpi_place(struct fw_acpi *a, gpa_t tables, uint64_t max, gpa_t rsdp, struct err *err);
 
 #endif
