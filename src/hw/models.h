@@ -9,6 +9,7 @@
 extern const struct dev_ops ahci_ops;
 extern const struct dev_ops fbuf_ops;
 extern const struct dev_ops hostbridge_ops;
+extern const struct dev_ops i8042_ops;
 extern const struct dev_ops lpc_ops;
 extern const struct dev_ops nvme_ops;
 extern const struct dev_ops uart_ops;
