@@ -20,7 +20,8 @@ enum space { SPACE_MEM = 0, SPACE_IO = 1, SPACE_BUS = 2 };
 #define WINDOW_FLAGS 0x0c /* producer, positive decode, both ends fixed */
 #define IO_ENTIRE_RANGE 3
 #define MEM_READ_WRITE 1
-#define MEM_CACHEABLE (3 << 1) /* prefetchable */
+/* Not "prefetchable" (3): systems would refuse BARs in there that are not. */
+#define MEM_CACHEABLE (1 << 1)
 
 struct PACKED res_io {
 	uint8_t tag, decode16;

@@ -159,7 +159,6 @@ static void write_pci(struct aml *a, const struct fw_acpi_spec *s, const struct 
 	aml_name_eisa_id(a, "_HID", "PNP0A08");
 	aml_name_eisa_id(a, "_CID", "PNP0A03");
 	aml_name_int(a, "_UID", 0);
-	aml_name_int(a, "_ADR", 0);
 	aml_name_int(a, "_BBN", 0);
 	write_windows(a, v);
 	write_routing(a, s);

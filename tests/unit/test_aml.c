@@ -232,7 +232,7 @@ static void test_iasl(void)
 		"0xC0000000,",
 		"0xFEBFFFFF,",
 		"0x3EC00000,",
-		"QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Prefetchable, ReadWrite,",
+		"QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,",
 		"0x000000E000000000,",
 		"0x000000E7FFFFFFFF,",
 		"0x0000000800000000,",
