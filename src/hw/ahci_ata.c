@@ -237,7 +237,7 @@ static struct extent extent28(const uint8_t *cfis)
 {
 	struct extent e = { .count = cfis[12] ? cfis[12] : 256 };
 
-	e.lba = cfis[4] | cfis[5] << 8 | cfis[6] << 16 | (uint32_t)(cfis[7] & 0x0f) << 24;
+	e.lba = get_le32(cfis + 4) & LBA28_MAX; /* bits 27:24 are those of the device register */
 	return e;
 }
 
@@ -375,11 +375,11 @@ static void trim(struct ahci_req *r)
 static void read_log(struct ahci_req *r)
 {
 	uint8_t *log = r->port->buf;
-	unsigned int page = r->cfis[5] | r->cfis[9] << 8;
+	bool first = !r->cfis[5] && !r->cfis[9]; /* page number */
 	uint8_t sum = 0;
 
 	memset(log, 0, 512);
-	if (get_le16(r->cfis + 12) != 1 || page || (r->cfis[4] != 0x00 && r->cfis[4] != 0x10)) {
+	if (get_le16(r->cfis + 12) != 1 || !first || (r->cfis[4] != 0x00 && r->cfis[4] != 0x10)) {
 		ahci_cmd_error(r, ATA_E_ABRT);
 		return;
 	}

@@ -280,10 +280,11 @@ static bool start_ranges(struct vblk_req *r, bool zeroes)
 	uint32_t known = zeroes ? RANGE_UNMAP : 0;
 	size_t len = r->chain.read_len - sizeof(struct vblk_header);
 
+	if (b->info.read_only)
+		return reject(r, STATUS_IOERR);
 	if (zeroes ? !b->info.write_zeroes : !b->info.discard)
 		return reject(r, STATUS_UNSUPP);
-	if (b->info.read_only || !len || len % sizeof(struct vblk_range) ||
-	    len > sizeof(r->range_list))
+	if (!len || len % sizeof(struct vblk_range) || len > sizeof(r->range_list))
 		return reject(r, STATUS_IOERR);
 	virtq_read(&r->chain, sizeof(struct vblk_header), r->range_list, len);
 	r->ranges = (uint16_t)(len / sizeof(struct vblk_range));
