@@ -279,6 +279,8 @@ void screen_detach(struct screen *s)
 	if (s->sock < 0)
 		return;
 	loop_fd_del(&s->link);
+	/* The viewer is to see the end now: io_uring may hold the file until the loop's next turn. */
+	shutdown(s->sock, SHUT_RDWR);
 	fd_close(&s->sock);
 	set_clients(s, 0);
 }
