@@ -230,6 +230,13 @@ int machine_add_firmware(struct machine *m, struct err *err)
 	return r;
 }
 
+void machine_reset_firmware(struct machine *m)
+{
+	/* An empty list leaves the order to the guest's own boot entries. */
+	if (m->fwcfg && m->set.boot_once)
+		fwcfg_replace_file(m->fwcfg, "bootorder", "", 1);
+}
+
 void machine_free_firmware(struct machine *m)
 {
 	fw_linux_free(m->linux_boot);

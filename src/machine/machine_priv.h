@@ -89,6 +89,8 @@ void machine_free_devices(struct machine *m);
 
 /* firmware.c: fw_cfg contents, tables, flash, or the kernel of a direct boot. After the devices. */
 int machine_add_firmware(struct machine *m, struct err *err);
+/* What differs from the first start on: boot.once. */
+void machine_reset_firmware(struct machine *m);
 void machine_free_firmware(struct machine *m);
 
 /* One device that has no PCI slot, with settings as "key=value" pairs; the last pair's key is NULL. */

@@ -80,6 +80,7 @@ static void reset(struct machine *m)
 	list_for_each(d, &m->devs, link)
 		dev_reset(d);
 	pci_bus_reset(m->pci);
+	machine_reset_firmware(m);
 	if (kvm_reset(m->kvm, &err) < 0 || machine_load(m, &err) < 0) {
 		machine_fail(m, WISH_FAIL, err.text);
 		finish(m, MACHINE_EXIT_ERROR);

@@ -83,6 +83,8 @@ const struct conf_key settings_keys[] = {
 	STR("control.path", control_path, "UNIX socket that takes commands"),
 	STR("lock.fd", lock_fd, "inherited descriptor with the lock that says the guest runs"),
 	BOOL("reboot.exit", reboot_exit, "false", "a guest reboot ends khyve with status 0"),
+	BOOL("boot.once", boot_once, "false",
+	     "every bootindex counts only until the guest first reboots"),
 	STR_DEF("bios.vendor", bios_vendor, "khyve", "SMBIOS type 0"),
 	STR_DEF("bios.version", bios_version, KHYVE_VERSION, "SMBIOS type 0"),
 	STR_DEF("bios.release_date", bios_date, "01/01/2026", "SMBIOS type 0"),

@@ -24,6 +24,7 @@ struct settings {
 	char *control_path;
 	char *lock_fd;
 	bool reboot_exit;
+	bool boot_once;
 	char *bios_vendor, *bios_version, *bios_date;
 	char *system_manufacturer, *system_product, *system_version, *system_serial, *system_sku,
 		*system_family;
