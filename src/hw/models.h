@@ -12,6 +12,7 @@ extern const struct dev_ops hostbridge_ops;
 extern const struct dev_ops i8042_ops;
 extern const struct dev_ops lpc_ops;
 extern const struct dev_ops nvme_ops;
+extern const struct dev_ops rtc_ops;
 extern const struct dev_ops uart_ops;
 extern const struct dev_ops virtio_blk_ops;
 extern const struct dev_ops virtio_rnd_ops;

@@ -84,8 +84,9 @@ static int walk_step(void *arg, const char *name)
 	struct walk *w = arg, next = *w;
 	uint64_t n;
 
-	snprintf(next.node, sizeof(next.node), "%s.%s", w->node, name);
-	if (str_u64(name, &n) < 0 || n >= limits[w->depth])
+	if (snprintf(next.node, sizeof(next.node), "%s.%s", w->node, name) >=
+		    (int)sizeof(next.node) ||
+	    str_u64(name, &n) < 0 || n >= limits[w->depth])
 		return err_set(
 			w->err, -EINVAL,
 			"%s: %s: use pci.BUS.SLOT.FUNCTION with bus 0, slot 0-31, function 0-7",
@@ -200,7 +201,7 @@ static int add_legacy(struct machine *m, struct err *err)
 	static const char *const names[] = { "com1", "com2", "com3", "com4" };
 	static const char *const indexes[] = { "0", "1", "2", "3" };
 	const struct machine_pair rtc[] = {
-		{ "localtime", m->set.rtc_localtime ? "true" : "false" }, { NULL, NULL }
+		{ "use_localtime", m->set.rtc_localtime ? "true" : "false" }, { NULL, NULL }
 	};
 	int r = machine_add_fixed(m, &rtc_ops, "rtc", rtc, NULL, err);
 
