@@ -136,8 +136,13 @@ void blk_done_step(struct blk_req *r, int res)
 
 void blk_done(struct blk_req *r, int res)
 {
+	struct blk *b = blk_work_of(r)->b;
+	bool first = list_empty(&b->done);
+
 	blk_done_step(r, res);
-	loop_post(&blk_work_of(r)->b->post);
+	/* Those before it have already asked to be told. */
+	if (first)
+		loop_post(&b->post);
 }
 
 void blk_init(struct blk *b, const struct blk_ops *ops, struct loop *l)

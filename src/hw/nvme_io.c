@@ -8,12 +8,9 @@
 
 #include "util/checked.h"
 
-/* --- requests --- */
+#define INVALID_NS (NVME_SC_INVALID_NS | NVME_DNR)
 
-bool nvme_io_ready(const struct nvme *n)
-{
-	return n->nfree_reqs && n->nfree_bufs;
-}
+/* --- requests --- */
 
 static void req_free(struct nvme_req *r)
 {
@@ -42,10 +39,8 @@ static struct nvme_buf *req_buf(struct nvme_req *r)
 	return r->buf = r->n->free_bufs[--r->n->nfree_bufs];
 }
 
-static uint16_t req_start(struct nvme_req *r)
+static uint16_t req_start(struct nvme *n, struct nvme_req *r)
 {
-	struct nvme *n = r->n;
-
 	n->inflight++;
 	n->batch[n->nbatch++] = &r->blk;
 	return NVME_LATER;
@@ -146,9 +141,8 @@ void nvme_io_fini(struct nvme *n)
 /* --- commands --- */
 
 /* SLBA and NLB of a command, as bytes in r. */
-static uint16_t req_range(struct nvme_req *r, const struct nvme_sqe *cmd)
+static uint16_t req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
-	const struct nvme *n = r->n;
 	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
 	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
 
@@ -171,7 +165,7 @@ static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvm
 	if (len > (uint64_t)NVME_PAGE << NVME_MDTS || cmd->mptr ||
 	    (write && cmd->cdw12 & NVME_RW_DTYPE_MASK))
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
-	status = req_range(r, cmd);
+	status = req_range(n, r, cmd);
 	if (status)
 		return status;
 	if (write && n->read_only)
@@ -187,14 +181,11 @@ static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvm
 	r->blk.op = write ? BLK_WRITE : BLK_READ;
 	if (write && (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache))
 		r->blk.flags = BLK_FUA;
-	if (write) {
+	if (write)
 		n->writes++;
-		n->write_bytes += len;
-	} else {
+	else
 		n->reads++;
-		n->read_bytes += len;
-	}
-	return req_start(r);
+	return req_start(n, r);
 }
 
 /* s6.16. */
@@ -204,7 +195,7 @@ static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct
 
 	if (!n->write_zeroes)
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
-	status = req_range(r, cmd);
+	status = req_range(n, r, cmd);
 	if (status)
 		return status;
 	if (n->read_only)
@@ -216,7 +207,7 @@ static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct
 		r->blk.flags |= BLK_FUA;
 	if (cmd->cdw12 & NVME_WZ_DEAC && n->dsm)
 		r->blk.flags |= BLK_UNMAP;
-	return req_start(r);
+	return req_start(n, r);
 }
 
 /* One range after the other, with the same request. */
@@ -226,7 +217,7 @@ static void dsm_next(struct nvme_req *r)
 
 	r->blk.offset = range->lba << r->n->block_shift;
 	r->blk.len = (uint64_t)range->blocks << r->n->block_shift;
-	req_start(r);
+	req_start(r->n, r);
 }
 
 /* s6.7: all ranges are checked before the first one is acted on. */
@@ -261,42 +252,33 @@ static uint16_t io_dsm(struct nvme *n, struct nvme_req *r, const struct nvme_sqe
 	return NVME_LATER;
 }
 
-static uint16_t io_flush(struct nvme_req *r)
+static uint16_t io_flush(struct nvme *n, struct nvme_req *r)
 {
 	r->blk.op = BLK_FLUSH;
 	r->blk.offset = 0;
 	r->blk.len = 0;
 	r->blk.iov = NULL;
 	r->blk.iovcnt = 0;
-	return req_start(r);
+	return req_start(n, r);
 }
 
 static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
 	uint8_t opcode = cmd->cdw0 & 0xff;
-	bool all = opcode == NVME_CMD_FLUSH && cmd->nsid == NVME_NSID_ALL;
+	bool here = cmd->nsid == 1;
 
 	switch (opcode) {
-	case NVME_CMD_FLUSH:
-	case NVME_CMD_WRITE:
 	case NVME_CMD_READ:
+	case NVME_CMD_WRITE:
+		return here ? io_transfer(n, r, cmd) : INVALID_NS;
+	case NVME_CMD_FLUSH:
+		return here || cmd->nsid == NVME_NSID_ALL ? io_flush(n, r) : INVALID_NS;
 	case NVME_CMD_WRITE_ZEROES:
+		return here ? io_write_zeroes(n, r, cmd) : INVALID_NS;
 	case NVME_CMD_DSM:
-		break;
+		return here ? io_dsm(n, r, cmd) : INVALID_NS;
 	default:
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
-	}
-	if (cmd->nsid != 1 && !all)
-		return NVME_SC_INVALID_NS | NVME_DNR;
-	switch (opcode) {
-	case NVME_CMD_FLUSH:
-		return io_flush(r);
-	case NVME_CMD_WRITE_ZEROES:
-		return io_write_zeroes(n, r, cmd);
-	case NVME_CMD_DSM:
-		return io_dsm(n, r, cmd);
-	default:
-		return io_transfer(n, r, cmd);
 	}
 }
 

@@ -85,13 +85,15 @@ static size_t log_errors(const struct nvme *n, uint8_t *out)
 /* s5.14.1.2: data units are 1000 x 512 bytes, rounded up. */
 static size_t log_smart(const struct nvme *n, uint8_t *out)
 {
+	struct blk_stats stats;
 	uint64_t hours = (loop_now(n->fn.dev.env.loop) - n->made_ns) / (3600 * NS_PER_SEC);
 
+	blk_stats_get(n->blk, &stats);
 	put_le16(out + 1, 308); /* composite temperature, Kelvin */
 	out[3] = 100; /* available spare, % */
 	out[4] = 10; /* its threshold */
-	put_le64(out + 32, (n->read_bytes + 511999) / 512000);
-	put_le64(out + 48, (n->write_bytes + 511999) / 512000);
+	put_le64(out + 32, (stats.read_bytes + 511999) / 512000);
+	put_le64(out + 48, (stats.write_bytes + 511999) / 512000);
 	put_le64(out + 64, n->reads);
 	put_le64(out + 80, n->writes);
 	put_le64(out + 112, 1); /* power cycles */

@@ -32,6 +32,7 @@ struct nvme_cq {
 	uint32_t head, tail; /* checked */
 	uint32_t room; /* entries neither occupied nor promised to a fetched command */
 	uint32_t nsqs;
+	uint64_t bit; /* in masks of queues */
 	uint64_t sqs; /* atomic; submission queues that complete here */
 	bool stalled; /* atomic; wants to know when head_db moves */
 	bool phase, irq_on;
@@ -146,7 +147,7 @@ struct nvme {
 	uint32_t events_due, events_masked;
 	struct nvme_log_entry log[NVME_LOG_ENTRIES];
 	uint64_t errors;
-	uint64_t reads, writes, read_bytes, write_bytes, media_errors;
+	uint64_t reads, writes, media_errors;
 	uint64_t made_ns;
 	struct iovec scratch[NVME_IOV_MAX];
 };
@@ -203,7 +204,10 @@ void nvme_events_reset(struct nvme *n);
 /* nvme_io.c */
 uint16_t nvme_io_command(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe *cmd);
 /* True if a request and a buffer for any command are free. */
-bool nvme_io_ready(const struct nvme *n);
+static inline bool nvme_io_ready(const struct nvme *n)
+{
+	return n->nfree_reqs && n->nfree_bufs;
+}
 int nvme_io_init(struct nvme *n, unsigned int slots);
 void nvme_io_fini(struct nvme *n);
 void nvme_start_flush(struct nvme *n);

@@ -90,30 +90,48 @@ static uint16_t walk_list(struct walk *w, gpa_t list, uint64_t left)
 	return walk_flush(w);
 }
 
-uint16_t nvme_prp_map(const struct dma *dma, const struct nvme_sqe *cmd, uint64_t len,
-		      struct iovec *iov, unsigned int max, unsigned int *count)
+/* More than what is left of the first page. */
+static uint16_t map_pages(const struct dma *dma, const struct nvme_sqe *cmd, uint64_t len,
+			  struct iovec *iov, unsigned int max, unsigned int *count)
 {
-	struct walk w = { .dma = dma, .iov = iov, .max = max };
-	uint64_t first = MIN(len, NVME_PAGE - (cmd->prp1 & PAGE_MASK));
+	struct walk w = {
+		.dma = dma,
+		.iov = iov,
+		.max = max,
+		.start = cmd->prp1,
+		.len = NVME_PAGE - (cmd->prp1 & PAGE_MASK),
+	};
 	uint16_t status;
 
-	if (cmd->prp1 & 3)
-		return NVME_SC_PRP_OFFSET | NVME_DNR;
-	if (!cmd->prp1)
-		return NVME_SC_DATA_TRANSFER | NVME_DNR;
-	w.start = cmd->prp1;
-	w.len = first;
-	len -= first;
+	len -= w.len;
 	if (len > NVME_PAGE) {
 		status = walk_list(&w, cmd->prp2, len);
 	} else {
-		status = len ? walk_page(&w, cmd->prp2, &len) : NVME_SC_OK;
+		status = walk_page(&w, cmd->prp2, &len);
 		if (!status)
 			status = walk_flush(&w);
 	}
 	if (!status)
 		*count = w.count;
 	return status;
+}
+
+uint16_t nvme_prp_map(const struct dma *dma, const struct nvme_sqe *cmd, uint64_t len,
+		      struct iovec *iov, unsigned int max, unsigned int *count)
+{
+	int pieces;
+
+	if (cmd->prp1 & 3)
+		return NVME_SC_PRP_OFFSET | NVME_DNR;
+	if (!cmd->prp1)
+		return NVME_SC_DATA_TRANSFER | NVME_DNR;
+	if (len > NVME_PAGE - (cmd->prp1 & PAGE_MASK))
+		return map_pages(dma, cmd, len, iov, max, count);
+	pieces = dma_iov(dma, cmd->prp1, len, iov, (int)max);
+	if (pieces < 0)
+		return NVME_SC_DATA_TRANSFER | NVME_DNR;
+	*count = (unsigned int)pieces;
+	return NVME_SC_OK;
 }
 
 uint16_t nvme_data_out(struct nvme *n, const struct nvme_sqe *cmd, const void *buf, size_t len,

@@ -88,6 +88,7 @@ void nvme_cq_open(struct nvme *n, unsigned int id, struct nvme_cqe *ring, uint32
 	struct nvme_cq *cq = &n->cq[id];
 
 	cq->ring = ring;
+	cq->bit = BIT64(id);
 	cq->head = 0;
 	cq->tail = 0;
 	cq->room = entries - 1;
@@ -196,23 +197,18 @@ static void cq_post(struct nvme *n, struct nvme_cq *cq, const struct nvme_sq *sq
 		    uint16_t cid, uint16_t status)
 {
 	struct nvme_cqe *e = &cq->ring[cq->tail];
-	struct nvme_cqe half = {
-		.cid = cid,
-		.status = (uint16_t)(status << 1 | cq->phase),
-	};
-	uint32_t last;
 
-	memcpy(&last, &half.cid, sizeof(last));
 	e->dw0 = dw0;
 	e->dw1 = 0;
 	e->sq_head = (uint16_t)sq->head;
 	e->sq_id = sq->id;
-	ring_store32((uint32_t *)(void *)&e->cid, last);
+	ring_store32((uint32_t *)(void *)&e->cid,
+		     cid | (uint32_t)status << 17 | (uint32_t)cq->phase << 16);
 	if (++cq->tail == cq->size) {
 		cq->tail = 0;
 		cq->phase = !cq->phase;
 	}
-	n->posted |= BIT64(cq - n->cq);
+	n->posted |= cq->bit;
 }
 
 void nvme_complete(struct nvme *n, struct nvme_sq *sq, uint16_t cid, uint16_t status, uint32_t dw0)
@@ -347,18 +343,25 @@ static void sq_execute(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe
 		nvme_complete(n, sq, cid, status, dw0);
 }
 
-/* Fetches at most max commands of one queue. Returns how many; the queue leaves n->ready when it is empty or waits. */
+/*
+ * Fetches at most max commands of one queue. Returns how many; the queue leaves n->ready when it is empty or waits. The
+ * tail is looked at once, and again when all up to there is done.
+ */
 static unsigned int sq_run(struct nvme *n, struct nvme_sq *sq, unsigned int max)
 {
 	uint64_t bit = BIT64(sq->id);
 	unsigned int done = 0;
 
-	if (sq->size)
-		cq_update_head(n, sq->cq);
+	if (!sq->size || sq->deleting) {
+		n->ready &= ~bit;
+		return 0;
+	}
+	cq_update_head(n, sq->cq);
+	sq_tail(n, sq);
 	while (done < max) {
 		struct nvme_sqe cmd;
 
-		if (!sq->size || sq->deleting || sq->head == sq_tail(n, sq) ||
+		if ((sq->head == sq->tail && sq->head == sq_tail(n, sq)) ||
 		    !cq_has_room(n, sq->cq)) {
 			n->ready &= ~bit;
 			break;
