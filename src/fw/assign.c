@@ -57,11 +57,17 @@ static void collect(void *arg, struct pci_fn *fn)
 	}
 }
 
-/* Largest first, so that natural alignment leaves no gaps; then by place, so that the result is always the same. */
+/*
+ * Those that can go anywhere last; largest first, so that natural alignment leaves no gaps; then by place, so that the
+ * result is always the same.
+ */
 static int compare_bars(const void *x, const void *y)
 {
 	const struct bar *a = x, *b = y;
+	bool a_free = a->kind == PCI_BAR_MEM64, b_free = b->kind == PCI_BAR_MEM64;
 
+	if (a_free != b_free)
+		return a_free ? 1 : -1;
 	if (a->size != b->size)
 		return a->size > b->size ? -1 : 1;
 	if (a->devfn != b->devfn)

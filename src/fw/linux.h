@@ -45,7 +45,7 @@ void fw_linux_free(struct fw_linux *l);
 int fw_linux_load(struct fw_linux *l, struct fw_entry *out, struct err *err);
 
 /*
- * What firmware would do: PMBASE, PCIEXBAR, BARs (largest first, from fixed bases), interrupt lines, and decoding
+ * What firmware would do: PMBASE, PCIEXBAR, BARs (always the same way, from fixed bases), interrupt lines, and decoding
  * switched on. Main thread, vCPUs stopped, no device lock held. -ENOSPC if a window is full.
  */
 int fw_pci_assign(struct pci_bus *pci, const struct mem *mem, struct err *err);
