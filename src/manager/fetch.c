@@ -23,7 +23,7 @@
 #include "util/macros.h"
 #include "util/str.h"
 
-#define TRIES 5
+#define TRIES 4
 #define STALL_SECONDS 60
 #define CONNECT_SECONDS 30
 #define REDIRECTS 10
@@ -293,7 +293,7 @@ static int open_part(struct fetch *f, struct err *err)
 {
 	const char *base = file_base(f->o->path);
 	int dir = (int)(base - f->o->path);
-	struct stat st;
+	struct stat st, named;
 	char *note;
 	size_t len;
 
@@ -303,7 +303,9 @@ static int open_part(struct fetch *f, struct err *err)
 	f->fd = open(f->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->fd < 0)
 		return err_set(err, -errno, "cannot write %s: %s", f->part, strerror(errno));
-	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 || fstat(f->fd, &st) < 0)
+	/* Whoever held the lock may have given the file its final name: then it is not ours to write. */
+	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 || fstat(f->fd, &st) < 0 ||
+	    stat(f->part, &named) < 0 || st.st_ino != named.st_ino)
 		return err_set(err, -EEXIST, "%s is being fetched already", f->o->path);
 	f->have = (uint64_t)st.st_size;
 	if (fd_read_file(f->note, VALIDATOR_MAX - 1, &note, &len) == 0) {

@@ -420,11 +420,9 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 /* True the third time in a minute: a guest that faults at once is not started for ever. */
 static bool too_many_faults(struct super *s)
 {
-	uint64_t now = clock_mono_ns(), oldest = s->faults[0];
-
 	memmove(s->faults, s->faults + 1, sizeof(s->faults) - sizeof(s->faults[0]));
-	s->faults[FAULTS_MAX - 1] = now;
-	return oldest && now - oldest < FAULTS_NS;
+	s->faults[FAULTS_MAX - 1] = clock_mono_ns();
+	return s->faults[0] && s->faults[FAULTS_MAX - 1] - s->faults[0] < FAULTS_NS;
 }
 
 /* Takes a flag that another command has left: RUN_RESTART or RUN_OFF. */
@@ -472,20 +470,22 @@ static int run_until_off(struct super *s)
 	struct err err = { "" };
 	int r;
 
-	for (;;) {
+	for (bool again = true; again;) {
 		s->run++;
 		r = run_once(s, lock_ports(s), &err);
-		run_remove_files(s->g);
 		if (r < 0) {
 			glog_write(s->g, "fatal; %s", err.text);
 			report(s, "failed %s", err.text);
+			run_remove_files(s->g);
 			return s->run == 1 ? SUPER_EXIT_CONFIG : s->status;
 		}
 		glog_write(s->g, "khyve exited with status %d", s->status);
-		if (!is_again(s))
-			return s->status;
-		glog_write(s->g, "restarting");
+		again = is_again(s);
+		run_remove_files(s->g);
+		if (again)
+			glog_write(s->g, "restarting");
 	}
+	return s->status;
 }
 
 /* Looks after a guest whose supervisor died, until it is off. True if it is to be started again. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #define ANSWER_MS 3000
 #define OFF_MS 10000
+#define RETRY_MS 20
 
 /* The guest that runs here, or the words that say that it does not. */
 static int find_running(const struct vm *vm, const char *name, struct guest *g,
@@ -31,6 +33,24 @@ static int find_running(const struct vm *vm, const char *name, struct guest *g,
 	if (state->kind == RUN_LOCKED)
 		return ui_error("%s appears to be running on %s (locked)", name, state->host);
 	return ui_error("%s doesn't appear to be a running virtual machine", name);
+}
+
+/* Sends a command. A khyve that is only just starting gets the time to open its socket. */
+static int command(const struct guest *g, const char *text, struct err *err)
+{
+	uint64_t end = clock_mono_ns() + ANSWER_MS * NS_PER_MS;
+	struct run_state state;
+	int r;
+
+	for (;;) {
+		r = ctl_command(g, text, ANSWER_MS, NULL, 0, err);
+		if ((r != -ENOENT && r != -ECONNREFUSED) || clock_mono_ns() >= end)
+			return r;
+		run_query(g, &state);
+		if (state.kind != RUN_RUNNING)
+			return r;
+		poll(NULL, 0, RETRY_MS);
+	}
 }
 
 /* Leaves an empty file for the supervisor. */
@@ -58,7 +78,7 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 	if (leave_flag(g, RUN_OFF))
 		return VM_FAILED;
 	/* A khyve that does not answer is ended by the kernel. */
-	if (ctl_command(g, "quit", ANSWER_MS, NULL, 0, &err) < 0) {
+	if (command(g, "quit", &err) < 0) {
 		r = run_kill(state);
 		if (r < 0 && r != -ESRCH)
 			return ui_error("%s, and it cannot be killed: %s", err.text, strerror(-r));
@@ -86,7 +106,7 @@ static int stop_one(const struct vm *vm, const char *name)
 	}
 	printf("Sending ACPI shutdown to %s\n", name);
 	fflush(stdout);
-	if (ctl_command(&g, "poweroff", ANSWER_MS, NULL, 0, &err) < 0)
+	if (command(&g, "poweroff", &err) < 0)
 		return ui_error("%s; 'vm poweroff %s' ends it", err.text, name);
 	return 0;
 }
@@ -171,7 +191,7 @@ int verb_restart(struct vm *vm, int argc, char **argv)
 	if (flag_restart(&g))
 		return VM_FAILED;
 	printf("Sending ACPI shutdown to %s\n", g.name);
-	if (ctl_command(&g, "poweroff", ANSWER_MS, NULL, 0, &err) < 0)
+	if (command(&g, "poweroff", &err) < 0)
 		return ui_error("%s; 'vm poweroff %s' ends it", err.text, g.name);
 	return 0;
 }
@@ -206,8 +226,7 @@ int verb_reset(struct vm *vm, int argc, char **argv)
 
 	if (r)
 		return r == UI_NO ? 0 : r;
-	return ctl_command(&g, "reset", ANSWER_MS, NULL, 0, &err) < 0 ? ui_error("%s", err.text)
-								      : 0;
+	return command(&g, "reset", &err) < 0 ? ui_error("%s", err.text) : 0;
 }
 
 int verb_poweroff(struct vm *vm, int argc, char **argv)
