@@ -66,7 +66,8 @@ static void rnd_kick(struct virtio *v, unsigned int q)
 		virtio_push(v, q, v->generation, rnd->chain.head, len);
 	}
 	virtio_flush(v, q);
-	if (done >= KICK_MAX)
+	/* Ask for the next kick; what came before the driver saw that is served now. */
+	if (done >= KICK_MAX || virtio_set_notify(v, q, true))
 		virtio_kick_again(v, q);
 }
 

@@ -97,6 +97,20 @@ static void test_fill(void)
 	CHECK_EQ(tb_irqs(d, 1), 1);
 }
 
+/* With EVENT_IDX a driver kicks only past the index that the device asked for. */
+static void test_asks_for_kicks(void)
+{
+	struct tb_buf b = { 0, 16, true };
+
+	setup();
+	CHECK(tb_virtio_start(d, VIRTIO_F_EVENT_IDX, &vq, 1, QUEUE_SIZE));
+	b.addr = data = tb_alloc(tb, 4096, 4096);
+	for (uint16_t i = 0; i < 5; i++) {
+		CHECK_EQ(tb_vq_avail_event(&vq), i);
+		CHECK_EQ(request(&b, 1), 16);
+	}
+}
+
 static void test_huge(void)
 {
 	struct tb_buf b[QUEUE_SIZE];
@@ -228,6 +242,7 @@ static void test_config(void)
 
 static const struct test_case cases[] = {
 	{ "rnd fills buffers", test_fill },
+	{ "rnd: with EVENT_IDX every request gets its kick", test_asks_for_kicks },
 	{ "R-01 huge requests", test_huge },
 	{ "R-02 nothing to write to", test_empty },
 	{ "R-03 source fails or is short", test_source_fails },
