@@ -206,18 +206,19 @@ static int64_t alarm_next(const struct rtc *r, int64_t from)
 	if (hour == NEVER || min == NEVER || sec == NEVER)
 		return INT64_MAX;
 	/* To the next second, minute, hour that match; each step leaves the smaller units at their start. */
-	for (;;) {
+	while (t <= from + DAY_SEC) {
 		int day = (int)((t % DAY_SEC + DAY_SEC) % DAY_SEC);
 
 		if (hour != ANY && day / 3600 != hour)
 			t += 3600 - day % 3600;
 		else if (min != ANY && day / 60 % 60 != min)
-			t += 61 - day % 60;
+			t += 60 - day % 60;
 		else if (sec != ANY && day % 60 != sec)
 			t++;
 		else
 			return t;
 	}
+	return INT64_MAX;
 }
 
 /* Sets the flags for what happened since the last look, and the interrupt line. */
