@@ -12,7 +12,8 @@
  * The two address spaces of a machine, its interrupt wires, and the hooks through which they reach whatever runs
  * the guest (KVM, or the bench). Knows nothing of devices: a region is an opaque handler. Lookups take no lock: the
  * map is a sorted snapshot behind a sequence counter. Changing it takes a mutex. Regions live as long as the bus user
- * wants, but their storage must stay valid until bus_free(): a vCPU may still be inside a handler just unmapped.
+ * wants, but their storage, ops and arg must stay as they are until bus_free(): a vCPU may still be inside a handler
+ * just unmapped.
  */
 struct bus;
 

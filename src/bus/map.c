@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "util/checked.h"
 
@@ -46,7 +45,8 @@ static size_t collect_edges(const struct map *m, uint64_t *edges)
 		if (region_last(m->regions[i]) < m->limit)
 			edges[n++] = region_last(m->regions[i]) + 1;
 	}
-	qsort(edges, n, sizeof(edges[0]), compare_u64);
+	if (n > 1)
+		qsort(edges, n, sizeof(edges[0]), compare_u64);
 	return n;
 }
 
@@ -117,7 +117,8 @@ void map_del(struct map *m, struct bus_region *r)
 	while (m->regions[i] != r)
 		i++;
 	m->nregions--;
-	memmove(&m->regions[i], &m->regions[i + 1], (m->nregions - i) * sizeof(m->regions[0]));
+	for (; i < m->nregions; i++)
+		m->regions[i] = m->regions[i + 1];
 	r->mapped = false;
 	rebuild(m);
 }

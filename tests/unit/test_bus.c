@@ -147,7 +147,9 @@ static struct tagged make_tagged(uint8_t tag, uint64_t len, int priority)
 
 static int map_tagged(struct bus *b, struct tagged *t, uint64_t base)
 {
-	t->region.arg = t;
+	/* Once: what a region is must not change while somebody may look it up. */
+	if (!t->region.arg)
+		t->region.arg = t;
 	return bus_map(b, &t->region, BUS_MEM, base);
 }
 
