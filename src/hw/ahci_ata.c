@@ -275,6 +275,7 @@ static void transfer(struct ahci_req *r, enum blk_op op, struct extent e, bool f
 		ahci_cmd_error(r, ATA_E_IDNF);
 		return;
 	}
+	p->spun_down = false;
 	r->done = disk_done;
 	ahci_transfer(r, op, op == BLK_WRITE && (fua || !p->write_cache) ? BLK_FUA : 0,
 		      e.lba * p->info.sector, e.count * p->info.sector);
