@@ -358,6 +358,7 @@ static void power_on(struct lpc *l)
 	l->rst_cnt = 0;
 	memset(l->gpe_sts, 0, sizeof(l->gpe_sts));
 	memset(l->gpe_en, 0, sizeof(l->gpe_en));
+	arm_carry(l);
 	update_sci(l);
 	remap(l);
 }

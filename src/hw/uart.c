@@ -234,6 +234,8 @@ static void mcr_write(void *model, unsigned int i, uint64_t value)
 	(void)i;
 	u->mcr = value & MCR_BITS;
 	u->msr_delta |= (uint8_t)((before ^ modem_inputs(u)) >> 4);
+	if (u->chr && !(u->mcr & MCR_LOOP))
+		chr_kick(u->chr);
 	update_irq(u);
 }
 
@@ -293,7 +295,8 @@ static size_t input_room(void *arg)
 	size_t room;
 
 	dev_lock(&u->dev);
-	room = capacity(u) - MIN(u->count, capacity(u));
+	/* In loop-back mode the receiver is cut off from the line (s8.6). */
+	room = u->mcr & MCR_LOOP ? 0 : capacity(u) - MIN(u->count, capacity(u));
 	dev_unlock(&u->dev);
 	return room;
 }
