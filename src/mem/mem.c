@@ -240,8 +240,8 @@ int mem_fill(const struct mem *m, gpa_t gpa, int byte, size_t len)
 }
 
 /* Kept apart so that the short way saves no registers. */
-__attribute__((noinline)) static int
-iov_pieces(const struct mem *m, gpa_t gpa, uint64_t len, struct iovec *iov, int max)
+__attribute__((noinline)) static int iov_pieces(const struct mem *m, gpa_t gpa, uint64_t len,
+						struct iovec *iov, int max)
 {
 	int count = count_pieces(m, gpa, len);
 
