@@ -77,37 +77,45 @@ int auth_read_password(int fd, char *out, struct err *err)
 	return 0;
 }
 
-static const struct auth_failures *find(const struct auth *a, struct auth_peer peer,
-					uint64_t now_ns)
+/* Index of the peer's entry, or AUTH_PEERS. */
+static size_t find(const struct auth *a, struct auth_peer peer, uint64_t now_ns)
 {
-	for (size_t i = 0; i < AUTH_PEERS; i++) {
+	size_t i;
+
+	for (i = 0; i < AUTH_PEERS; i++) {
 		const struct auth_failures *f = &a->failures[i];
 
 		if (f->count && f->peer.key == peer.key && now_ns - f->last_ns < AUTH_FORGET_NS)
-			return f;
+			break;
 	}
-	return NULL;
+	return i;
 }
 
 uint64_t auth_not_before(const struct auth *a, struct auth_peer peer, uint64_t now_ns)
 {
-	const struct auth_failures *f = find(a, peer, now_ns);
+	size_t i = find(a, peer, now_ns);
 
-	return f ? f->not_before_ns : 0;
+	return i < AUTH_PEERS ? a->failures[i].not_before_ns : 0;
+}
+
+static struct auth_failures *oldest(struct auth *a)
+{
+	struct auth_failures *f = &a->failures[0];
+
+	for (size_t i = 1; i < AUTH_PEERS; i++)
+		if (a->failures[i].last_ns < f->last_ns)
+			f = &a->failures[i];
+	return f;
 }
 
 static void count_failure(struct auth *a, struct auth_peer peer, uint64_t now_ns)
 {
-	struct auth_failures *f = (struct auth_failures *)(uintptr_t)find(a, peer, now_ns);
+	size_t known = find(a, peer, now_ns);
+	struct auth_failures *f = known < AUTH_PEERS ? &a->failures[known] : oldest(a);
 	uint64_t delay = AUTH_DELAY_FIRST_NS;
 
-	if (!f) {
-		f = &a->failures[0];
-		for (size_t i = 1; i < AUTH_PEERS; i++)
-			if (a->failures[i].last_ns < f->last_ns)
-				f = &a->failures[i];
+	if (known == AUTH_PEERS)
 		*f = (struct auth_failures){ .peer = peer };
-	}
 	for (unsigned int i = 0; i < f->count && delay < AUTH_DELAY_MAX_NS; i++)
 		delay *= 2;
 	f->count++;
@@ -119,7 +127,7 @@ bool auth_check(struct auth *a, struct auth_peer peer, const uint8_t *challenge,
 		const uint8_t *response, uint64_t now_ns)
 {
 	uint8_t want[AUTH_CHALLENGE_SIZE], differ = 0;
-	struct auth_failures *f;
+	size_t known;
 
 	des_encrypt_block(a->key, challenge, want);
 	des_encrypt_block(a->key, challenge + 8, want + 8);
@@ -130,8 +138,8 @@ bool auth_check(struct auth *a, struct auth_peer peer, const uint8_t *challenge,
 		count_failure(a, peer, now_ns);
 		return false;
 	}
-	f = (struct auth_failures *)(uintptr_t)find(a, peer, now_ns);
-	if (f)
-		*f = (struct auth_failures){ 0 };
+	known = find(a, peer, now_ns);
+	if (known < AUTH_PEERS)
+		a->failures[known] = (struct auth_failures){ 0 };
 	return true;
 }
