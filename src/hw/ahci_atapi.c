@@ -53,14 +53,12 @@ void ahci_atapi_reset(struct ahci_port *p)
 static void good(struct ahci_req *r)
 {
 	r->port->sense = SENSE_NONE;
-	r->cfis[12] = REASON_DONE;
 	ahci_cmd_done(r);
 }
 
 static void check_condition(struct ahci_req *r, struct ahci_sense sense)
 {
 	r->port->sense = sense;
-	r->cfis[12] = REASON_DONE;
 	ahci_cmd_error(r, (uint8_t)(sense.key << 4));
 }
 
@@ -489,6 +487,7 @@ static void packet(struct ahci_req *r)
 {
 	struct ahci_port *p = r->port;
 
+	r->cfis[12] = REASON_DONE; /* whatever comes of it */
 	for (size_t i = 0; i < ARRAY_LEN(packets); i++) {
 		if (packets[i].opcode != r->acmd[0])
 			continue;
