@@ -182,9 +182,14 @@ int plan_install(struct plan_job *j)
 	r = put_disk(j, NULL, slot_func, type, iso);
 	if (r == 0)
 		r = put_block(j, NULL, slot_func, type, "ro", "true");
-	/* Later runs of the same installation start from disk, with the medium still there. */
+	/*
+	 * First only until the guest reboots: what it has installed is to start then, by its own boot entry, with the
+	 * medium still there. The same for later runs of the same installation.
+	 */
 	if (r == 0 && j->opts->first)
 		r = put_block(j, NULL, slot_func, type, "bootindex", "1");
+	if (r == 0 && j->opts->first)
+		r = plan_put(j, NULL, "boot.once", "true");
 	return r;
 }
 
