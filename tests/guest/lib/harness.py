@@ -90,13 +90,13 @@ def run_case(name, function):
     return True
 
 
-def main(cases, clean_up=lambda: None, chained=False):
-    """Runs all (name, function), and exits. Chained: each builds on the one before."""
+def main(cases, clean_up=lambda failed: None, chained=False):
+    """Runs all (name, function) and clean_up(whether any failed), and exits. Chained: each builds on the one before."""
     failed = []
     for name, function in cases:
         if chained and failed:
             print(f"FAIL {name}: not tried, as {failed[0]} failed", flush=True)
         elif not run_case(name, function):
             failed.append(name)
-    clean_up()
+    clean_up(bool(failed))
     sys.exit(1 if failed else 0)

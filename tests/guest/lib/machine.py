@@ -205,6 +205,13 @@ class Store:
     def serial(self, name):
         return Serial(self.path(name, "com1.sock"), harness.KEEP / f"{name}.serial")
 
+    def end(self, name, failed):
+        """Switches off what still runs; after a failure, shows what the logs say."""
+        if failed:
+            print(self.log(name), flush=True)
+        if self.row(name)["state"] != "stopped":
+            self.vm("poweroff", "-f", name)
+
     def log(self, name):
         text = ""
         for file in ("vm-bhyve.log", "khyve.log"):

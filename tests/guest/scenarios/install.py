@@ -92,11 +92,9 @@ def start():
     check_equal(store.row("guest")["state"], "stopped", "the state at the end")
 
 
-def clean_up():
+def clean_up(failed):
     if "store" in state:
-        if state["store"].row("guest")["state"] != "stopped":
-            print(state["store"].log("guest"))
-            state["store"].vm("poweroff", "-f", "guest")
+        state["store"].end("guest", failed)
 
 
 harness.main([("create", create), ("install", install), ("reboot in process", reboot), ("stop by ACPI", stop),
