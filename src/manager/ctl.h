@@ -9,17 +9,20 @@ struct err;
 struct guest;
 
 /*
- * A guest's control socket: lines of text. khyve greets "khyve 1"; a command is answered by key=value lines and
- * "ok", or by "err NAME text".
+ * A guest's control socket: lines of text. khyve greets "khyve 1"; a command is answered by
+ * key=value lines and "ok", or by "err NAME text".
  */
 
-/* Connects to a socket in the guest's folder, however long its path is. Returns the descriptor or -errno. */
+/*
+ * Connects to a socket in the guest's folder, however long its path is. Returns the descriptor or
+ * -errno.
+ */
 int ctl_connect(const struct guest *g, const char *socket_name);
 
 /*
- * Sends one command and copies the answer's key=value lines to out (may be NULL). All of it takes at most ms
- * milliseconds. -ECONNREFUSED or -ENOENT: nobody listens; -ETIMEDOUT; -EPROTO: not an answer; -EREMOTEIO: khyve
- * refused, its text is in err.
+ * Sends one command and copies the answer's key=value lines to out (may be NULL). All of it takes
+ * at most ms milliseconds. -ECONNREFUSED or -ENOENT: nobody listens; -ETIMEDOUT; -EPROTO: not an
+ * answer; -EREMOTEIO: khyve refused, its text is in err.
  */
 int ctl_command(const struct guest *g, const char *command, unsigned ms, char *out, size_t size,
 		struct err *err);

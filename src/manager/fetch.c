@@ -109,7 +109,10 @@ static bool take_header(const char *line, size_t len, const char *name, char *ou
 	return file_path(out, size, "%.*s", (int)len, line) == 0;
 }
 
-/* Collects what validates the file. A weak ETag ("W/...") does not identify bytes (RFC 9110 s8.8.1). */
+/*
+ * Collects what validates the file. A weak ETag ("W/...") does not identify bytes (RFC 9110
+ * s8.8.1).
+ */
 static size_t on_header(char *line, size_t one, size_t len, void *arg)
 {
 	struct fetch *f = arg;
@@ -303,7 +306,10 @@ static int open_part(struct fetch *f, struct err *err)
 	f->fd = open(f->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->fd < 0)
 		return err_set(err, -errno, "cannot write %s: %s", f->part, strerror(errno));
-	/* Whoever held the lock may have given the file its final name: then it is not ours to write. */
+	/*
+	 * Whoever held the lock may have given the file its final name: then it is not ours to
+	 * write.
+	 */
 	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 || fstat(f->fd, &st) < 0 ||
 	    stat(f->part, &named) < 0 || st.st_ino != named.st_ino)
 		return err_set(err, -EEXIST, "%s is being fetched already", f->o->path);

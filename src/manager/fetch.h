@@ -12,19 +12,26 @@ struct err;
 struct fetch_opts {
 	const char *url, *path;
 	const char *checksum; /* [sha256:|sha512:]HEX, NULL: none */
-	/* Called about twice a second with the bytes so far, the total (0: unknown) and bytes per second; may be NULL. */
+	/*
+	 * Called about twice a second with the bytes so far, the total (0: unknown) and bytes per
+	 * second; may be NULL.
+	 */
 	void (*progress)(void *arg, uint64_t have, uint64_t total, uint64_t rate);
 	void *arg;
 };
 
 /* True if text is something that fetch_url takes. */
 bool fetch_is_url(const char *text);
-/* The file name of a URL: last part of the path without query, decoded. -EINVAL if it has none that is usable. */
+/*
+ * The file name of a URL: last part of the path without query, decoded. -EINVAL if it has none
+ * that is usable.
+ */
 int fetch_name(const char *url, char *out, size_t size);
 
 /*
- * Downloads to path. Until all of it is there and the checksum is right, the bytes are in .NAME.part beside it, from
- * where the next try goes on if the server still has the same file. -EEXIST: somebody else is at it.
+ * Downloads to path. Until all of it is there and the checksum is right, the bytes are in
+ * .NAME.part beside it, from where the next try goes on if the server still has the same file.
+ * -EEXIST: somebody else is at it.
  */
 int fetch_url(const struct fetch_opts *o, struct err *err);
 /* Copies a local file to path, under a temporary name first. */

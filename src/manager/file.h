@@ -14,7 +14,10 @@ int file_path(char *out, size_t size, const char *fmt, ...) __attribute__((forma
 /* The last component of a path; path itself if it has no slash. */
 const char *file_base(const char *path);
 
-/* Puts the bytes on disk under a temporary name in the same folder, then renames: old or new, never half. */
+/*
+ * Puts the bytes on disk under a temporary name in the same folder, then renames: old or new,
+ * never half.
+ */
 int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
 /* Writes back a folder's entries. A failure means that a rename may be lost in a power cut. */
 int file_sync_dir(const char *dir);
@@ -24,7 +27,10 @@ int file_make_dirs(const char *path, mode_t mode, struct err *err);
 int file_remove_tree(int dirfd, const char *name);
 /* Copies all bytes of from to the end of to, by reference where the file system can. */
 int file_copy(int from, int to);
-/* Creates path (which must not exist) as a sparse file of size bytes, mode 0600, on disk when this returns. */
+/*
+ * Creates path (which must not exist) as a sparse file of size bytes, mode 0600, on disk when this
+ * returns.
+ */
 int file_make_sparse(const char *path, uint64_t size, struct err *err);
 
 #endif

@@ -126,7 +126,10 @@ int firmware_find_in(const char *dir, struct firmware *out)
 
 int firmware_find(struct firmware *out, struct err *err)
 {
-	/* In the order of firmware.json: what the administrator says comes before what the package says. */
+	/*
+	 * In the order of firmware.json: what the administrator says comes before what the package
+	 * says.
+	 */
 	static const char *const dirs[] = { "/etc/qemu/firmware", "/usr/share/qemu/firmware" };
 
 	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {

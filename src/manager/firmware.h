@@ -13,8 +13,8 @@ struct firmware {
 };
 
 /*
- * Finds the first firmware for x86-64, Q35, flash, without Secure Boot and SMM in the descriptors that the
- * distribution installs (QEMU's firmware.json). The error says what to install.
+ * Finds the first firmware for x86-64, Q35, flash, without Secure Boot and SMM in the descriptors
+ * that the distribution installs (QEMU's firmware.json). The error says what to install.
  */
 int firmware_find(struct firmware *out, struct err *err);
 /* The same in one folder. -ENOENT if it has none that fits. */

@@ -8,9 +8,14 @@
 
 struct guest;
 
-/* Appends "TIME: text" to NAME/vm-bhyve.log, TIME as ISO 8601 with the zone. Failures are nobody's concern. */
+/*
+ * Appends "TIME: text" to NAME/vm-bhyve.log, TIME as ISO 8601 with the zone. Failures are nobody's
+ * concern.
+ */
 void glog_write(const struct guest *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Packs a log of the guest's folder that has grown beyond 1 MiB to FILE.0.gz and starts a new one. */
+/*
+ * Packs a log of the guest's folder that has grown beyond 1 MiB to FILE.0.gz and starts a new one.
+ */
 void glog_rotate(const struct guest *g, const char *file);
 /* The last line that was written to a log behind offset, without control characters; "" if none. */
 void glog_last_line(const struct guest *g, const char *file, uint64_t offset, char *out,

@@ -60,7 +60,10 @@ int guest_disk_size(const char *text, uint64_t *out, struct err *err)
 	return 0;
 }
 
-/* The size of disk n of a new guest: the caller's for disk 0, else the template's, else the default. */
+/*
+ * The size of disk n of a new guest: the caller's for disk 0, else the template's, else the
+ * default.
+ */
 static int size_of_disk(const struct gconf *g, unsigned n, uint64_t disk0, uint64_t *out,
 			struct err *err)
 {
@@ -174,7 +177,9 @@ static int move_stage(const struct store *s, const char *stage, const struct gue
 
 	if (renameat2(AT_FDCWD, stage, AT_FDCWD, g->dir, RENAME_NOREPLACE) < 0)
 		r = -errno;
-	/* File systems without that flag refuse it. Their rename replaces at most an empty folder. */
+	/*
+	 * File systems without that flag refuse it. Their rename replaces at most an empty folder.
+	 */
 	if (r == -EINVAL || r == -ENOSYS)
 		r = rename(stage, g->dir) < 0 ? -errno : 0;
 	if (r == -EEXIST || r == -ENOTEMPTY)
@@ -255,7 +260,10 @@ static int set_numbered(struct gconf *g, const char *prefix, unsigned n, const c
 	return r > 0 && (size_t)r < sizeof(key) ? set_key(g, key, value, err) : -EOVERFLOW;
 }
 
-/* The first number whose key and image are both free: an image whose lines were removed is still somebody's data. */
+/*
+ * The first number whose key and image are both free: an image whose lines were removed is still
+ * somebody's data.
+ */
 static unsigned free_disk(const struct guest *g, const struct gconf *conf, char *name, size_t size,
 			  char *path, size_t path_size)
 {

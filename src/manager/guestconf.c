@@ -25,7 +25,7 @@
 struct line {
 	char *text; /* with its end of line, NUL-terminated */
 	char *key, *value;
-	size_t tail; /* offset in text of the blanks, comment and end of line behind the assignment */
+	size_t tail; /* offset in text of what follows the assignment */
 };
 
 struct gconf {

@@ -9,9 +9,9 @@
 struct err;
 
 /*
- * A file of key="value" lines in vm-bhyve's grammar: guest files, templates, khyve.conf. Only lines whose first
- * byte is a-z count; # starts a comment even inside quotes; all quotes are deleted; the first line of a key wins.
- * Edits change that line and keep every other byte.
+ * A file of key="value" lines in vm-bhyve's grammar: guest files, templates, khyve.conf. Only
+ * lines whose first byte is a-z count; # starts a comment even inside quotes; all quotes are
+ * deleted; the first line of a key wins. Edits change that line and keep every other byte.
  */
 struct gconf;
 

@@ -15,7 +15,7 @@
 #define KEY_MAX 128
 #define TEXT_MAX 512
 /* More than a person reads. */
-#define WARNINGS_MAX 50
+#define WARNINGS_MAX 20
 
 /* # stands for a decimal number. */
 static const char *const used_keys[] = {
@@ -60,7 +60,10 @@ static const char *const used_keys[] = {
 	"network#_span",
 };
 
-/* Accepted everywhere else, without effect here: the hypervisor decides, or there is nothing to decide on Linux. */
+/*
+ * Accepted everywhere else, without effect here: the hypervisor decides, or there is nothing to
+ * decide on Linux.
+ */
 static const char *const quiet_keys[] = {
 	"ignore_bad_msr",    "ignore_msr",	 "debug", "hostbridge",
 	"ahci_device_limit", "zfs_dataset_opts", "fwcfg", "zfs_zvol_opts",

@@ -226,7 +226,9 @@ static int put_identity(struct plan_job *j)
 		r = plan_put(j, "utctime", "rtc.use_localtime", utc ? "false" : "true");
 	if (r == 0)
 		r = plan_put(j, NULL, "control.path", RUN_CONTROL);
-	/* Every guest system asks for registers that real processors have and virtual ones do not. */
+	/*
+	 * Every guest system asks for registers that real processors have and virtual ones do not.
+	 */
 	if (r == 0)
 		r = plan_put(j, NULL, "x86.strictmsr", "false");
 	return r;

@@ -35,9 +35,10 @@ struct plan_opts {
 };
 
 /*
- * Places on PCI bus 0, fixed per class of device, so that adding one never renumbers another: 0 host bridge,
- * 3 installation medium, 4-11 disks (disk 8 is function 1 of slot 4, and so on), 12-19 network, 20-23 passthrough,
- * 24 random numbers, 25 screen, 26 USB, 27 sound, 28 console, 31 LPC.
+ * Places on PCI bus 0, fixed per class of device, so that adding one never renumbers another: 0
+ * host bridge, 3 installation medium, 4-11 disks (disk 8 is function 1 of slot 4, and so on),
+ * 12-19 network, 20-23 passthrough, 24 random numbers, 25 screen, 26 USB, 27 sound, 28 console, 31
+ * LPC.
  */
 #define PLAN_SLOT_INSTALL 3
 #define PLAN_SLOT_DISK 4
@@ -47,8 +48,8 @@ struct plan_opts {
 #define PLAN_DISKS_MAX 64
 
 /*
- * Compiles. Reads the host (firmware, free ports, whether disks exist) and changes nothing. g must outlive p.
- * Errors name file and line.
+ * Compiles. Reads the host (firmware, free ports, whether disks exist) and changes nothing. g must
+ * outlive p. Errors name file and line.
  */
 int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,
 	      const struct plan_opts *opts, struct err *err);

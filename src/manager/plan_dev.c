@@ -209,7 +209,9 @@ static bool can_bind(int family, const void *sa, socklen_t len)
 	return ok;
 }
 
-/* Free for both families on all addresses: a port means one guest, whatever a viewer connects to. */
+/*
+ * Free for both families on all addresses: a port means one guest, whatever a viewer connects to.
+ */
 static bool is_port_free(unsigned port)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };

@@ -14,7 +14,10 @@ struct plan_job {
 	struct err *err;
 };
 
-/* Sets a key of khyve's tree to a text that is not to be expanded; from is the guest key that it comes from. */
+/*
+ * Sets a key of khyve's tree to a text that is not to be expanded; from is the guest key that it
+ * comes from.
+ */
 int plan_put(struct plan_job *j, const char *from, const char *key, const char *value);
 /* The same for a device's setting, pci.0.SLOT.FUNC.NAME. */
 int plan_put_dev(struct plan_job *j, const char *from, unsigned slot_func, const char *name,

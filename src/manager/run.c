@@ -55,7 +55,10 @@ static void machine_id(char *out, size_t size)
 		out[0] = '\0';
 }
 
-/* Field 22 of /proc/PID/stat: the start time in clock ticks, which tells a reused pid. 0: no such process. */
+/*
+ * Field 22 of /proc/PID/stat: the start time in clock ticks, which tells a reused pid. 0: no such
+ * process.
+ */
 static uint64_t start_time(pid_t pid)
 {
 	char path[64], *text, *p;
@@ -75,7 +78,10 @@ static uint64_t start_time(pid_t pid)
 	return ticks;
 }
 
-/* Host on the first line, as vm-bhyve has it, then our own lines. False if the owner has not written it yet. */
+/*
+ * Host on the first line, as vm-bhyve has it, then our own lines. False if the owner has not
+ * written it yet.
+ */
 static bool read_owner(const char *path, struct run_state *out)
 {
 	char *text, value[32], machine[256], mine[256];
@@ -227,7 +233,10 @@ int run_kill(const struct run_state *state)
 	fd = (int)syscall(SYS_pidfd_open, state->pid, 0);
 	if (fd < 0)
 		return -errno;
-	/* The descriptor holds on to one process: now the start time can be compared without a race. */
+	/*
+	 * The descriptor holds on to one process: now the start time can be compared without a
+	 * race.
+	 */
 	if (start_time(state->pid) != state->start)
 		r = -ESRCH;
 	else if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0)

@@ -10,9 +10,10 @@
 #include "manager/store.h"
 
 /*
- * Whether a guest runs, derived and never stored: it runs if and only if its khyve holds the kernel lock on
- * NAME/run.lock. Only the holder of the lock on NAME/supervisor.lock may start a khyve or clean up after one; the
- * supervisor (vm _run) holds it for as long as it lives. A guest outlives a killed supervisor.
+ * Whether a guest runs, derived and never stored: it runs if and only if its khyve holds the
+ * kernel lock on NAME/run.lock. Only the holder of the lock on NAME/supervisor.lock may start a
+ * khyve or clean up after one; the supervisor (vm _run) holds it for as long as it lives. A guest
+ * outlives a killed supervisor.
  */
 enum run_kind { RUN_STOPPED, RUN_RUNNING, RUN_LOCKED };
 
@@ -23,7 +24,10 @@ struct run_state {
 	char host[256];
 };
 
-/* Names of the files inside a guest's folder. Sockets are bound relative to it: their paths would not fit. */
+/*
+ * Names of the files inside a guest's folder. Sockets are bound relative to it: their paths would
+ * not fit.
+ */
 #define RUN_LOCK "run.lock"
 #define RUN_SUPERVISOR "supervisor.lock"
 #define RUN_CONSOLE "console"
@@ -38,13 +42,19 @@ void run_query(const struct guest *g, struct run_state *out);
 /* Path of a file of the guest's folder. */
 int run_path(const struct guest *g, const char *file, char *out, size_t size);
 
-/* Takes the supervisor's lock. Returns the descriptor; -EAGAIN if a supervisor or a cleaner holds it. */
+/*
+ * Takes the supervisor's lock. Returns the descriptor; -EAGAIN if a supervisor or a cleaner holds
+ * it.
+ */
 int run_lock_supervisor(const struct guest *g);
 void run_unlock_supervisor(const struct guest *g, int *fd);
 /* True if a supervisor looks after the guest. */
 bool run_supervised(const struct guest *g);
 
-/* Opens, empties and locks run.lock. Only with the supervisor's lock. Returns the descriptor or -EAGAIN. */
+/*
+ * Opens, empties and locks run.lock. Only with the supervisor's lock. Returns the descriptor or
+ * -EAGAIN.
+ */
 int run_lock_guest(const struct guest *g);
 /* In the process that is to become khyve: writes host, pid and start time into the lock file. */
 int run_write_owner(int lock);

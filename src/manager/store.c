@@ -231,7 +231,7 @@ int store_find(const struct store *s, const char *name, struct guest *out)
 		return -ENOENT;
 	r = store_guest(s, name, &g);
 	if (r == 0 && access(g.conf, F_OK) < 0)
-		r = -ENOENT;
+		r = errno == EACCES ? -EACCES : -ENOENT;
 	if (r == 0)
 		*out = g;
 	return r;
@@ -245,19 +245,22 @@ static int no_dots(const struct dirent *e)
 int store_each(const struct store *s, int (*fn)(void *arg, const struct guest *g), void *arg)
 {
 	struct dirent **entries;
-	int n = scandir(s->dir, &entries, no_dots, alphasort), r = 0;
+	int n = scandir(s->dir, &entries, no_dots, alphasort), r = 0, hidden = 0;
 
 	if (n < 0)
 		return -errno;
 	for (int i = 0; i < n; i++) {
 		struct guest g;
+		int found = store_find(s, entries[i]->d_name, &g);
 
-		if (r == 0 && store_find(s, entries[i]->d_name, &g) == 0)
+		if (r == 0 && found == 0)
 			r = fn(arg, &g);
+		if (found == -EACCES)
+			hidden = found;
 		free(entries[i]);
 	}
 	free(entries);
-	return r;
+	return r ? r : hidden;
 }
 
 unsigned store_autostart(const struct store *s, const char *name)

@@ -9,12 +9,16 @@
 
 struct err;
 
-/* Names of guests: 2 to 231 letters, digits, dots, dashes and underscores, first and last a letter or digit. */
+/*
+ * Names of guests: 2 to 231 letters, digits, dots, dashes and underscores, first and last a letter
+ * or digit.
+ */
 #define STORE_NAME_MAX 231
 
 /*
- * The datastore: a folder in vm-bhyve's layout. .trash holds what is being made or removed; each entry is locked
- * by the process at work on it, and what nobody holds is removed by the next command that changes the store.
+ * The datastore: a folder in vm-bhyve's layout. .trash holds what is being made or removed; each
+ * entry is locked by the process at work on it, and what nobody holds is removed by the next
+ * command that changes the store.
  */
 struct store {
 	char dir[PATH_MAX];
@@ -30,22 +34,28 @@ struct guest {
 };
 
 /*
- * Finds out where the store is: the environment's VM_DIR, else vm_dir of khyve.conf (KHYVE_CONF names another file),
- * else the default of the user. Touches nothing.
+ * Finds out where the store is: the environment's VM_DIR, else vm_dir of khyve.conf (KHYVE_CONF
+ * names another file), else the default of the user. Touches nothing.
  */
 int store_open(struct store *s, struct err *err);
 void store_close(struct store *s);
-/* Makes the store and its folders; with_parents also makes the folder itself. Finishes interrupted removals. */
+/*
+ * Makes the store and its folders; with_parents also makes the folder itself. Finishes interrupted
+ * removals.
+ */
 int store_make(const struct store *s, bool with_parents, struct err *err);
 /* 0, or an error that says what to do when there is no store. */
 int store_check(const struct store *s, struct err *err);
 
 bool store_name_valid(const char *name);
-/* -ENOENT if the store has no such guest. */
+/* -ENOENT if the store has no such guest; -EACCES if it is not ours to look at. */
 int store_find(const struct store *s, const char *name, struct guest *out);
 /* Fills paths for a name, whether the guest exists or not. -ENAMETOOLONG. */
 int store_guest(const struct store *s, const char *name, struct guest *out);
-/* All guests in the order of their names; stops at the first non-zero and returns it. */
+/*
+ * All guests in the order of their names; stops at the first non-zero and returns it. -EACCES:
+ * some are hidden.
+ */
 int store_each(const struct store *s, int (*fn)(void *arg, const struct guest *g), void *arg);
 /* The place in vm_list, from 1; 0: not in it. */
 unsigned store_autostart(const struct store *s, const char *name);
@@ -53,10 +63,15 @@ unsigned store_autostart(const struct store *s, const char *name);
 /* The template of that name: the store's, else the one that comes with the program. */
 int store_template(const struct store *s, const char *name, char *out, size_t size,
 		   struct err *err);
-/* An ISO given by absolute path, relative to the working folder, or by its name in .iso. -ENOENT. */
+/*
+ * An ISO given by absolute path, relative to the working folder, or by its name in .iso. -ENOENT.
+ */
 int store_find_iso(const struct store *s, const char *name, char *out, size_t size);
 
-/* A new, empty, locked folder in .trash. *lock keeps it; close it when the folder was moved away or is to go. */
+/*
+ * A new, empty, locked folder in .trash. *lock keeps it; close it when the folder was moved away
+ * or is to go.
+ */
 int store_stage(const struct store *s, const char *name, char *out, size_t size, int *lock,
 		struct err *err);
 /* Moves the guest's folder to .trash and removes it there. */

@@ -26,9 +26,10 @@ struct super_opts {
 };
 
 /*
- * Supervises a guest until it stays off: prepares its files, starts khyve, starts it again as on_restart, on_fault and
- * vm restart say, and removes what the runs leave. Killing the supervisor leaves the guest running; the next command
- * cleans up. SIGTERM presses the power button, a second one switches off. Returns the exit status.
+ * Supervises a guest until it stays off: prepares its files, starts khyve, starts it again as
+ * on_restart, on_fault and vm restart say, and removes what the runs leave. Killing the supervisor
+ * leaves the guest running; the next command cleans up. SIGTERM presses the power button, a second
+ * one switches off. Returns the exit status.
  */
 int super_run(const struct guest *g, const struct super_opts *opts);
 

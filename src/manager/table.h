@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 /*
- * A table as vm-bhyve prints it: columns as wide as their widest cell, two blanks between them, nothing behind the
- * last cell. Cells are copied.
+ * A table as vm-bhyve prints it: columns as wide as their widest cell, two blanks between them,
+ * nothing behind the last cell. Cells are copied.
  */
 struct table;
 

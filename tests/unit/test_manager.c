@@ -203,7 +203,7 @@ static void test_warnings_are_bounded(void)
 		strcat(text, "zz=1\n");
 	g = parse(text);
 	keys_check(g, on_warning, &w);
-	CHECK(w.count >= 40 && w.count <= 50);
+	CHECK(w.count >= 10 && w.count <= 20);
 	gconf_free(g);
 }
 

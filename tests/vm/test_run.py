@@ -534,6 +534,13 @@ class Terminal:
         os.close(self.slave)
 
 
+def test_start_interactive(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    match(s.ok("start", "-i", "guest"), "booting...\nboot of guest on com1\n$")
+    true(s.pid(), "it goes on")
+
+
 def test_console_on_a_terminal(s):
     start(s)
     t = Terminal()

@@ -497,6 +497,11 @@ def test_not_root(s):
     s.ok("init")
     s.guest("guest")
     eq(s.state(), "Stopped")
+    os.chown(s.path("guest"), 0, 0)
+    r = s.vm("list", status=1)
+    eq(r.out, "NAME  DATASTORE  LOADER  CPU  MEMORY  VNC  AUTO  STATE  TAGS\n")
+    match(r.err, "some guests in .* belong to somebody else and are not shown; run as root")
+    match(s.fails("destroy", "guest"), "guest belongs to somebody else; run as root")
     del s.env["VM_DIR"]
     s.ok("init")
     true(os.path.isdir(os.path.join(s.top, ".local/share/khyve")), "the default of a person")

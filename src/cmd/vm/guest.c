@@ -21,9 +21,11 @@
 
 int vm_find(const struct vm *vm, const char *name, struct guest *out)
 {
-	return store_find(&vm->store, name, out) == 0
-		       ? 0
-		       : ui_error("%s doesn't appear to be a valid virtual machine", name);
+	int r = store_find(&vm->store, name, out);
+
+	if (r == -EACCES)
+		return ui_error("%s belongs to somebody else; run as root", name);
+	return r < 0 ? ui_error("%s doesn't appear to be a valid virtual machine", name) : 0;
 }
 
 int verb_create(struct vm *vm, int argc, char **argv)
@@ -102,7 +104,9 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 	}
 	if (lock < 0)
 		return ui_error("%s: %s", g.dir, strerror(-lock));
-	/* It may have been started while the question stood; with the lock it cannot be any more. */
+	/*
+	 * It may have been started while the question stood; with the lock it cannot be any more.
+	 */
 	if (refuse_running(&g)) {
 		run_unlock_supervisor(&g, &lock);
 		return VM_FAILED;

@@ -272,7 +272,7 @@ int verb_info(struct vm *vm, int argc, char **argv)
 		r = show_named(&info, argc - optind, argv + optind);
 	else
 		r = store_each(&vm->store, show_guest, &info) < 0
-			    ? ui_error("cannot read %s", vm->store.dir)
+			    ? ui_error("not all guests in %s can be read", vm->store.dir)
 			    : 0;
 	if (info.guests && r == 0) {
 		root = json_pack("{s:i, s:O}", "version", JSON_VERSION, "guests", info.guests);

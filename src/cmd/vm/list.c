@@ -51,7 +51,9 @@ static void read_row(struct row *row, const struct vm *vm, const struct guest *g
 	if (gconf_load(g->conf, &row->conf, NULL) < 0)
 		row->conf = NULL;
 	run_query(g, &row->state);
-	/* What a killed supervisor left goes now; if we may not remove it, the next command will. */
+	/*
+	 * What a killed supervisor left goes now; if we may not remove it, the next command will.
+	 */
 	if (row->state.kind == RUN_STOPPED)
 		run_clean(g);
 	if (row->state.kind != RUN_RUNNING || !row->conf ||
@@ -241,7 +243,7 @@ static int print_table(struct listing *l)
 		table_add(l->table, "%s", plain[i]);
 	}
 	r = store_each(&l->vm->store, list_guest, l);
-	if (r == 0)
+	if (r == 0 || r == -EACCES)
 		table_print(l->table, stdout);
 	table_free(l->table);
 	return r;
@@ -256,7 +258,7 @@ static int print_json(struct listing *l)
 	r = store_each(&l->vm->store, list_guest, l);
 	json_object_set_new(root, "version", json_integer(JSON_VERSION));
 	json_object_set_new(root, "guests", l->guests);
-	if (r == 0) {
+	if (r == 0 || r == -EACCES) {
 		json_dumpf(root, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
@@ -290,5 +292,9 @@ int verb_list(struct vm *vm, int argc, char **argv)
 	if (optind < argc)
 		return ui_usage(vm);
 	r = l.json ? print_json(&l) : print_table(&l);
+	if (r == -EACCES)
+		return ui_error(
+			"some guests in %s belong to somebody else and are not shown; run as root",
+			vm->store.dir);
 	return r < 0 ? ui_error("%s: %s", vm->store.dir, strerror(-r)) : 0;
 }

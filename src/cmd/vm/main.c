@@ -119,7 +119,10 @@ static const struct verb *report_word(const char *word, unsigned matches)
 	return NULL;
 }
 
-/* A command by its name or a unique prefix, in any case of letters; an exact match wins. NULL: reported. */
+/*
+ * A command by its name or a unique prefix, in any case of letters; an exact match wins. NULL:
+ * reported.
+ */
 static const struct verb *find_verb(const char *word)
 {
 	const struct verb *found = NULL;

@@ -77,7 +77,10 @@ static int spawn_supervisor(char **argv, int report)
 			r = posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
 		if (r == 0)
 			r = posix_spawn_file_actions_adddup2(&fa, report, REPORT_FD);
-		/* What the caller's shell left open, a lock perhaps, must not stay open as long as a guest runs. */
+		/*
+		 * What the caller's shell left open, a lock perhaps, must not stay open as long as
+		 * a guest runs.
+		 */
 		if (r == 0)
 			r = posix_spawn_file_actions_addclosefrom_np(&fa, REPORT_FD + 1);
 		if (r == 0)

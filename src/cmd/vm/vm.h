@@ -60,8 +60,8 @@ int ui_failure(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Prints the verb's help to standard error and returns VM_USAGE. */
 int ui_usage(const struct vm *vm);
 /*
- * Asks until the answer begins with y or n. 0: yes. Else the exit status of the command: 0 for no, VM_FAILED with a
- * message when there is nobody to answer.
+ * Asks until the answer begins with y or n. 0: yes. Else the exit status of the command: 0 for no,
+ * VM_FAILED with a message when there is nobody to answer.
  */
 #define UI_NO (-1)
 int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
