@@ -269,8 +269,9 @@ void aml_name(struct aml *a, const char *name)
 void aml_int(struct aml *a, uint64_t v)
 {
 	uint8_t buf[9];
+	size_t len = integer(buf, v);
 
-	aml_put(a, buf, integer(buf, v));
+	aml_put(a, buf, len);
 }
 
 void aml_string(struct aml *a, const char *s)
@@ -331,8 +332,10 @@ void aml_uuid(struct aml *a, const char *uuid)
 	for (size_t i = 0; i < sizeof(bytes); i++) {
 		int hi = hex_digit(uuid[at[i]]), lo = hex_digit(uuid[at[i] + 1]);
 
-		if (hi < 0 || lo < 0)
+		if (hi < 0 || lo < 0) {
 			fail(a, -EINVAL);
+			return;
+		}
 		bytes[i] = (uint8_t)(hi << 4 | lo);
 	}
 	aml_buffer(a, bytes, sizeof(bytes));

@@ -154,7 +154,7 @@ const struct conf_node *conf_find(const struct conf_node *from, const char *path
 
 void conf_key_of(const struct conf_node *n, char *buf)
 {
-	const struct conf_node *chain[CONF_DEPTH_MAX];
+	const struct conf_node *chain[CONF_DEPTH_MAX] = { NULL };
 	size_t depth = 0, len = 0;
 
 	for (; n->parent && depth < CONF_DEPTH_MAX; n = n->parent)

@@ -15,7 +15,6 @@
 struct kvm_vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	struct kvm_xsave xsave;
 	struct kvm_xcrs xcrs;
 	struct kvm_debugregs debugregs;
 	struct kvm_vcpu_events events;
@@ -23,6 +22,7 @@ struct kvm_vcpu_state {
 	struct kvm_lapic_state lapic;
 	bool has_xsave, has_xcrs;
 	struct kvm_msrs *msrs;
+	struct kvm_xsave xsave; /* last: its size is open-ended */
 };
 
 #define MSR_TSC 0x10

@@ -124,7 +124,7 @@ static const struct dev_ops *find_model(struct machine *m, const char *node, str
 	ops = hw_find(name);
 	if (ops)
 		return ops;
-	for (; hw_table[n] && n < ARRAY_LEN(names); n++)
+	for (; n < ARRAY_LEN(names) && hw_table[n]; n++)
 		names[n] = hw_table[n]->model;
 	err_set(err, -EINVAL, "%s: unknown device \"%s\"%s%s%s; khyve -s help lists all",
 		conf_where(m->conf, key), name,
@@ -170,7 +170,8 @@ static int add_slot(struct machine *m, const char *node, uint8_t devfn, struct e
 	if (ops == &hostbridge_ops && devfn != 0)
 		return err_set(err, -EINVAL, "%s: hostbridge sits in slot 0",
 			       conf_where(m->conf, node));
-	snprintf(name, sizeof(name), "%s-0:%u.%u", ops->model, devfn >> 3, devfn & 7u);
+	snprintf(name, sizeof(name), "%s-0:%u.%u", ops->model, (unsigned int)devfn >> 3,
+		 devfn & 7u);
 	m->env.name = name;
 	r = add(m, m->conf, node, ops, &slot, &d, err);
 	if (r == 0 && ops == &lpc_ops)

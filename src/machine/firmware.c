@@ -42,7 +42,8 @@ static void boot_look(struct boot_list *l, uint8_t devfn, enum fw_boot_kind kind
 
 	if (port >= 0)
 		snprintf(middle, sizeof(middle), ".port.%d", port);
-	snprintf(key, sizeof(key), "pci.0.%u.%u%s.bootindex", devfn >> 3, devfn & 7u, middle);
+	snprintf(key, sizeof(key), "pci.0.%u.%u%s.bootindex", (unsigned int)devfn >> 3, devfn & 7u,
+		 middle);
 	if (l->n == BOOT_ENTRIES_MAX)
 		return;
 	r = conf_get_u64(l->m->conf, key, &it->index, l->err);

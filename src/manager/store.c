@@ -212,7 +212,7 @@ bool store_name_valid(const char *name)
 
 int store_guest(const struct store *s, const char *name, struct guest *out)
 {
-	struct guest g;
+	struct guest g = { 0 };
 
 	if (file_path(g.name, sizeof(g.name), "%s", name) < 0 ||
 	    file_path(g.dir, sizeof(g.dir), "%s/%s", s->dir, name) < 0 ||

@@ -37,7 +37,8 @@ static bool log_wanted(enum log_level level)
 }
 
 /* One line, one write: lines of several threads never mix, and guest bytes cannot forge a line of their own. */
-static void log_line(enum log_level level, const char *tag, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 3, 0)))
+log_line(enum log_level level, const char *tag, const char *fmt, va_list ap)
 {
 	static const char *const names[] = { "ERROR", "WARN", "INFO", "DEBUG" };
 	char line[1024];

@@ -472,18 +472,17 @@ static void test_cpuid(void)
 
 static void test_phys_bits(void)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry;
-	} host = { .head.nent = 1 };
+	struct kvm_cpuid2 *host = calloc(1, sizeof(*host) + sizeof(host->entries[0]));
 	struct kvm_config cfg = { .phys_bits = 40, .top = 8 * GIB };
 
-	host.head.entries[0] = (struct kvm_cpuid_entry2){ .function = 0x80000008, .eax = 0x3030 };
-	CHECK_EQ(kvm_cpuid_phys_bits(&host.head, &cfg), 40);
+	host->nent = 1;
+	host->entries[0] = (struct kvm_cpuid_entry2){ .function = 0x80000008, .eax = 0x3030 };
+	CHECK_EQ(kvm_cpuid_phys_bits(host, &cfg), 40);
 	cfg.top = 1000 * GIB;
-	CHECK_EQ(kvm_cpuid_phys_bits(&host.head, &cfg), 41);
-	host.head.entries[0].eax = 36;
-	CHECK_EQ(kvm_cpuid_phys_bits(&host.head, &cfg), 36);
+	CHECK_EQ(kvm_cpuid_phys_bits(host, &cfg), 41);
+	host->entries[0].eax = 36;
+	CHECK_EQ(kvm_cpuid_phys_bits(host, &cfg), 36);
+	free(host);
 }
 
 static const struct test_case cases[] = {
