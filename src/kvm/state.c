@@ -117,7 +117,8 @@ int kvm_state_save(struct kvm_vcpu *v, struct err *err)
 		return err_set(err, -errno, "cannot read the initial state of vCPU %u: %s",
 			       v->index, strerror(errno));
 	s->has_xsave = ioctl(v->fd, KVM_GET_XSAVE, &s->xsave) == 0;
-	s->has_xcrs = ioctl(v->fd, KVM_GET_XCRS, &s->xcrs) == 0;
+	/* A processor without XSAVE has none of these, and refuses to be given none. */
+	s->has_xcrs = ioctl(v->fd, KVM_GET_XCRS, &s->xcrs) == 0 && s->xcrs.nr_xcrs > 0;
 	return 0;
 }
 
