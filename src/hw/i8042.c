@@ -306,7 +306,12 @@ static int i8042_init(struct dev *d, const struct env *env, const void *conf, st
 
 static void i8042_reset(struct dev *d)
 {
-	power_on(i8042_of(d));
+	struct i8042 *c = i8042_of(d);
+	uint8_t leds = c->kbd.leds;
+
+	power_on(c);
+	if (leds != c->kbd.leds)
+		tell_leds(c);
 }
 
 static void i8042_fini(struct dev *d)

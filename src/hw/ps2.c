@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "util/canary.h"
 #include "util/macros.h"
 
 /* Commands and answers of keyboard and mouse (IBM PS/2 Technical Reference, Keyboard and Mouse). */
@@ -74,10 +75,11 @@ static void push(struct ps2_queue *q, uint8_t byte)
 /* All or nothing: half a key would change the meaning of the next one. */
 static void push_all(struct ps2_queue *q, const uint8_t *bytes, size_t n)
 {
-	for (size_t i = 0; n <= room(q) && i < n; i++)
+	if (n > room(q) && !CANARY)
+		return;
+	for (size_t i = 0; i < n; i++)
 		q->bytes[(q->head + q->count + i) % PS2_QUEUE] = bytes[i];
-	if (n <= room(q))
-		q->count = (uint8_t)(q->count + n);
+	q->count = (uint8_t)(q->count + n);
 }
 
 uint8_t ps2_queue_pop(struct ps2_queue *q)

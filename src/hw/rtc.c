@@ -8,6 +8,7 @@
 #include "bus/reg.h"
 #include "conf/conf.h"
 #include "hw/models.h"
+#include "util/canary.h"
 #include "util/clock.h"
 #include "util/err.h"
 
@@ -375,7 +376,7 @@ static void data_write(void *model, unsigned int i, uint64_t value)
 static void index_write(void *model, unsigned int i, uint64_t value)
 {
 	(void)i;
-	((struct rtc *)model)->index = value & (RTC_RAM - 1);
+	((struct rtc *)model)->index = value & (CANARY ? 0xff : RTC_RAM - 1);
 }
 
 static const struct reg regs[] = {
