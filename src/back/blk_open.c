@@ -316,6 +316,8 @@ static struct blk *open_mem(struct loop *l, const struct blk_spec *spec, struct 
 		err_set(err, -ENOMEM, "%s: out of memory", spec->path);
 		return NULL;
 	}
+	if (info.physical_sector)
+		b->info.physical_sector = info.physical_sector;
 	b->info.read_only = spec->ro;
 	b->info.discard = !spec->ro && !spec->nodelete;
 	return b;

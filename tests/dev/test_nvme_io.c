@@ -908,7 +908,60 @@ static void sector_sizes(void)
 	}
 }
 
+/* A disk whose physical sectors are larger says so. */
+static void physical_sectors(void)
+{
+	struct nvme_sqe identify = tb_nvme_admin(NVME_ADM_IDENTIFY, 1, 0x20000, 0, 0);
+	const uint8_t *p;
+	struct fix f;
+
+	fix_start(&f, "path=mem:4M\nsectorsize=512/4096\n");
+	CHECK_EQ(tb_nvme_do(&f.nv, 0, &identify, NULL), 0);
+	p = tb_mem(f.tb, 0x20000, 4096);
+	CHECK_EQ(p[24], 1 << 4);
+	for (int at = 64; at < 72; at += 2)
+		CHECK_EQ(get_le16(p + at), 7);
+	fix_end(&f);
+}
+
+/* Write Zeroes that may deallocate. */
+static void write_zeroes_deallocating(void)
+{
+	struct nvme_sqe zero = tb_nvme_rw(NVME_CMD_WRITE_ZEROES, 0, 8, 0, 0);
+	struct fix f;
+
+	fix_start(&f, "dsm=enable\n");
+	fill(&f, 0x20000, 4096, 5);
+	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 8, 0x20000, 0), 0);
+	zero.cdw12 |= NVME_WZ_DEAC;
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &zero, NULL), 0);
+	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, 0x20000, 0), 0);
+	for (unsigned int i = 0; i < 4096; i++)
+		CHECK_EQ(*(uint8_t *)tb_mem(f.tb, 0x20000 + i, 1), 0);
+	fix_end(&f);
+}
+
+/* The flush of a shutdown fails: the shutdown ends all the same, and the error is counted. */
+static void shutdown_flush_fails(void)
+{
+	const struct blk_fault fail = { .fail_nth = 1, .fail_errno = EIO, .fail_op = BLK_FLUSH };
+	uint32_t cc;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	tb_fault(f.tb, 0, &fail);
+	cc = tb_r32(f.dev, 0, NVME_REG_CC);
+	tb_w32(f.dev, 0, NVME_REG_CC, cc | 1 << NVME_CC_SHN_SHIFT);
+	tb_run(f.tb);
+	CHECK_EQ(tb_nvme_csts(&f.nv), NVME_CSTS_RDY | NVME_CSTS_SHST_DONE);
+	CHECK_EQ(stats(&f).failed, 1);
+	fix_end(&f);
+}
+
 static const struct test_case cases[] = {
+	{ "physical_sectors", physical_sectors },
+	{ "write_zeroes_deallocating", write_zeroes_deallocating },
+	{ "shutdown_flush_fails", shutdown_flush_fails },
 	{ "read_write", read_write },
 	{ "large_transfers", large_transfers },
 	{ "nv06_prp_errors", nv06_prp_errors },

@@ -37,7 +37,7 @@ uint64_t fz_value(struct fz *f)
 void fz_start(struct fz_script *s, const struct dev_ops *ops, const char *conf,
 	      void (*op)(struct fz_script *s, struct fz *f))
 {
-	const struct tb_opts opts = { .faults = true, .disk_size = 1 * MIB };
+	const struct tb_opts opts = { .faults = true, .disk_size = 1 * MIB, .screen = true };
 	struct pci_fn *fn;
 
 	log_set(-1, LOG_LEVEL_ERROR);
