@@ -167,7 +167,7 @@ def test_install(s):
     eq({k: v for k, v in conf.items() if k.startswith("pci.0.3.")},
        {"pci.0.3.0.device": "ahci", "pci.0.3.0.port.0.type": "cd", "pci.0.3.0.port.0.ro": "true",
         "pci.0.3.0.port.0.path": s.path(".iso/debian.ISO"), "pci.0.3.0.port.0.bootindex": "1"})
-    eq(conf["pci.0.25.0.wait"], "true")
+    eq((conf["pci.0.25.0.wait"], conf["boot.once"]), ("true", "true"))
     host, port = conf["pci.0.25.0.tcp"].split(":")
     socket.create_connection((host, int(port))).close()
     before = s.pid()
@@ -175,7 +175,7 @@ def test_install(s):
     until(lambda: s.pid() not in (None, before), "it restarts")
     conf = until(lambda: os.path.exists(s.path("guest/khyve.run")) and run_conf(s), "a new plan")
     true("pci.0.25.0.wait" not in conf, "no wait in the second run")
-    true("pci.0.3.0.port.0.path" in conf and "pci.0.3.0.port.0.bootindex" not in conf,
+    true("boot.once" not in conf and "pci.0.3.0.port.0.path" in conf and "pci.0.3.0.port.0.bootindex" not in conf,
          "the medium stays, but is not the first to boot")
     s.ok("poweroff", "-f", "guest")
     s.ok("start", "guest")
