@@ -103,7 +103,8 @@ check_headers()
 
 check_tidy()
 {
-	git ls-files 'src/*.c' | xargs -P "$jobs" -n 8 \
+	# One file each: over several, clang-tidy takes every va_list for uninitialised.
+	git ls-files 'src/*.c' | xargs -P "$jobs" -n 1 \
 		clang-tidy --quiet --warnings-as-errors='*' -p build-clang 2>&1
 }
 

@@ -244,7 +244,7 @@ static size_t integer(uint8_t out[9], uint64_t v)
 void aml_end(struct aml *a)
 {
 	static const uint8_t end_tag[2] = { END_TAG, 0 };
-	uint8_t head[9];
+	uint8_t head[9] = { 0 };
 	size_t at;
 
 	if (!a->error && a->depth == 0)

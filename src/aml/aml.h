@@ -63,18 +63,12 @@ void aml_name_eisa_id(struct aml *a, const char *name, const char *id);
 /* --- terms of methods: an operator, then its operands in the order of the specification --- */
 enum aml_op {
 	AML_ZERO = 0x00, /* also a null target */
-	AML_ONES = 0xff,
-	AML_LOCAL0 = 0x60,
 	AML_ARG0 = 0x68,
-	AML_STORE = 0x70, /* source, target */
 	AML_AND = 0x7b, /* a, b, target */
 	AML_OR = 0x7d, /* a, b, target */
 	AML_CREATE_DWORD_FIELD = 0x8a, /* buffer, byte offset, name */
-	AML_LAND = 0x90,
-	AML_LNOT = 0x92,
 	AML_LEQUAL = 0x93,
 	AML_RETURN = 0xa4,
-	AML_NOTIFY = 0x86, /* object, value */
 };
 void aml_op(struct aml *a, enum aml_op op);
 /* A name as an operand or target. */

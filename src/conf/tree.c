@@ -2,6 +2,7 @@
 /* Copyright (c) 2026 the khyve authors */
 #include "conf/conf.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -108,12 +109,13 @@ static struct conf_node *child_get(struct conf_node *n, const char *name, size_t
 	bool found;
 	size_t i = child_index(n, name, len, &found);
 
+	assert(!found || n->kids);
 	if (found)
 		return n->kids[i];
 	if (n->nkids == n->room) {
 		size_t room = n->room ? n->room * 2 : 4;
 
-		kids = realloc(n->kids, room * sizeof(*kids));
+		kids = realloc(n->kids, room * sizeof(void *));
 		if (!kids)
 			return NULL;
 		n->kids = kids;
@@ -128,7 +130,7 @@ static struct conf_node *child_get(struct conf_node *n, const char *name, size_t
 		free(kid);
 		return NULL;
 	}
-	memmove(n->kids + i + 1, n->kids + i, (n->nkids - i) * sizeof(*n->kids));
+	memmove(n->kids + i + 1, n->kids + i, (n->nkids - i) * sizeof(void *));
 	n->kids[i] = kid;
 	n->nkids++;
 	return kid;

@@ -14,7 +14,7 @@ static void mark_cut(char *text, size_t size, int wanted)
 		memcpy(text + size - 4, "...", 4);
 }
 
-int err_set(struct err *err, int code, const char *fmt, ...)
+int(err_set)(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 	int n;
@@ -29,7 +29,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
 	return code;
 }
 
-int err_prefix(struct err *err, int code, const char *fmt, ...)
+int(err_prefix)(struct err *err, int code, const char *fmt, ...)
 {
 	struct err old;
 	va_list ap;

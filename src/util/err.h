@@ -18,4 +18,17 @@ int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((form
 int err_prefix(struct err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The analyser looks at one file at a time: tell it that an error is an error. */
+#ifdef __clang_analyzer__
+#define err_negative_(call)                      \
+	({                                       \
+		int code_ = (call);              \
+		if (code_ >= 0)                  \
+			__builtin_unreachable(); \
+		code_;                           \
+	})
+#define err_set(...) err_negative_((err_set)(__VA_ARGS__))
+#define err_prefix(...) err_negative_((err_prefix)(__VA_ARGS__))
+#endif
+
 #endif

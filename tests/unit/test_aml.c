@@ -103,6 +103,10 @@ static void test_bad_objects(void)
 	CHECK_EQ(aml_error(&a), -EINVAL);
 	aml_fini(&a);
 	aml_init(&a);
+	aml_uuid(&a, "33db4d5b-1ff7-401c-9657-7441c03dd76x");
+	CHECK_EQ(aml_error(&a), -EINVAL);
+	aml_fini(&a);
+	aml_init(&a);
 	aml_string(&a, "\xc3\xa4");
 	CHECK_EQ(aml_error(&a), -EINVAL);
 	aml_fini(&a);
