@@ -201,9 +201,10 @@ static uint16_t set_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_
 		return NVME_SC_INVALID_NS | NVME_DNR;
 	word = feature_word(n, feature, &mask);
 	if (word) {
-		if (cmd->cdw11 & ~mask)
+		/* Notices that are not offered are asked for all the same by some; they get none. */
+		if (cmd->cdw11 & ~mask && feature != NVME_FEAT_ASYNC_EVENT)
 			return INVALID_FIELD;
-		*word = cmd->cdw11;
+		*word = cmd->cdw11 & mask;
 		return NVME_SC_OK;
 	}
 	switch (feature) {

@@ -257,7 +257,7 @@ static void features(void)
 		{ NVME_FEAT_COALESCING, 0, 0, 0x1234, 0x1234, 0x10000 },
 		{ NVME_FEAT_VECTOR, 3, 3, 1 << 16 | 3, 1 << 16 | 3, 17 },
 		{ NVME_FEAT_ATOMICITY, 0, 0, 1, 1, 2 },
-		{ NVME_FEAT_ASYNC_EVENT, 0, 0, 0x1f, 0x1f, 0x20 },
+		{ NVME_FEAT_ASYNC_EVENT, 0, 0, 0x31f, 0x1f, 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
