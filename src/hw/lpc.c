@@ -18,6 +18,9 @@
  * The LPC bridge of ICH9 (Intel ICH9 datasheet, s13): ACPI power management block, reset ports, and the registers that
  * firmware programs for interrupt routing, which have no effect as all PCI interrupts are wired to the I/O APIC.
  */
+#define PCICMD 0x04u /* s13.1.3: decoding and mastering cannot be switched off */
+#define PCICMD_FIXED 0x0007u
+#define PCICMD_WRITABLE 0x0140u
 #define PMBASE 0x40u /* s13.1.13 */
 #define ACPI_CNTL 0x44u
 #define ACPI_EN BIT(7)
@@ -347,6 +350,8 @@ static void power_on(struct lpc *l)
 {
 	struct pci_fn *fn = &l->fn;
 
+	/* Firmware looks for serial ports and keyboard only behind a bridge that decodes I/O ports. */
+	pci_cfg_reg(fn, PCICMD, 2, PCICMD_FIXED, PCICMD_WRITABLE, 0);
 	pci_cfg_reg(fn, PMBASE, 4, 1, 0xff80, 0);
 	pci_cfg_reg(fn, ACPI_CNTL, 1, 0, 0x87, 0);
 	for (unsigned int i = 0; i < 4; i++) {

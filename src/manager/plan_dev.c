@@ -188,9 +188,6 @@ int plan_install(struct plan_job *j)
 	 */
 	if (r == 0 && j->opts->first)
 		r = put_block(j, NULL, slot_func, type, "bootindex", "1");
-	/* So does the guest when it reboots by itself: what it has installed is to boot then. */
-	if (r == 0 && j->opts->first)
-		r = plan_put(j, NULL, "boot.once", "true");
 	if (r == 0 && j->opts->first)
 		r = plan_put(j, NULL, "boot.once", "true");
 	return r;

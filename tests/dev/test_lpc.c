@@ -74,6 +74,10 @@ static void lpc_registers(void)
 	static const uint8_t pirqs[] = { 0x60, 0x61, 0x62, 0x63, 0x68, 0x69, 0x6a, 0x6b };
 	struct setup s = make();
 
+	/* The firmware's serial console and keyboard depend on the I/O bit (OVMF's SioBusDxe). */
+	CHECK_EQ(tb_cfg_read(s.lpc, 0x04, 2), 7);
+	tb_cfg_write(s.lpc, 0x04, 2, 0);
+	CHECK_EQ(tb_cfg_read(s.lpc, 0x04, 2), 7);
 	CHECK_EQ(tb_cfg_read(s.lpc, 0x40, 4), 1);
 	CHECK_EQ(tb_cfg_read(s.lpc, 0x44, 1), 0);
 	for (size_t i = 0; i < ARRAY_LEN(pirqs); i++)

@@ -19,7 +19,8 @@ from machine import Store
 
 # memory, cpus, screen, utctime, loader
 SIZES = {
-    "small": ("128M", 1, "1024x768", "yes", "uefi"),
+    # Debian's GRUB has not enough of it for Debian's kernel, so the firmware's half ends there.
+    "small": ("128M", 1, "1024x768", "yes", "linux"),
     "medium": ("1G", 2, "1920x1080", "no", "uefi"),
     "large": ("5G", 4, "1024x768", "yes", "uefi"),
     "direct": ("1G", 2, "1024x768", "yes", "linux"),
@@ -43,11 +44,25 @@ folder = harness.make_folder()
 state = {}
 
 
-def boot():
-    images = ["initrd.gz", "vmlinuz"] if LOADER == "linux" else ["report.iso"]
-    harness.stage(folder, images)
+def create():
+    harness.stage(folder, ["initrd.gz", "vmlinuz", "report.iso"])
     state["store"] = store = Store(folder, TZ=ZONE)
     store.vm("create", "-t", "linux-uefi", "-s", "64M", "-m", MEMORY, "-c", CPUS, "guest")
+
+
+def firmware():
+    """Firmware and boot loader have enough memory, and a serial console."""
+    store = state["store"]
+    store.edit("guest", graphics_wait="no")
+    store.vm("install", "guest", folder / "report.iso")
+    serial = store.serial("guest")
+    serial.wait("grub> *$", 180)
+    serial.send("halt\r")
+    harness.wait_until(lambda: store.row("guest")["state"] == "stopped", 60, "end of the guest")
+
+
+def boot():
+    store = state["store"]
     keys = {"graphics_res": SCREEN, "utctime": UTC, "graphics_wait": "no"}
     if LOADER == "linux":
         keys.update(loader="linux", kernel=folder / "vmlinuz", initrd=folder / "initrd.gz",
@@ -133,6 +148,7 @@ def clean_up(failed):
         state["store"].end("guest", failed)
 
 
-harness.main([("boot", boot), ("power off", power_off), ("processors and memory", size), ("screen", screen),
+FIRMWARE = [("firmware", firmware)] if sys.argv[1] == "small" else []
+harness.main([("create", create), *FIRMWARE, ("boot", boot), ("power off", power_off), ("processors and memory", size), ("screen", screen),
               ("clock", clock), ("random numbers", random), ("kernel messages", messages), ("ACPI tables", tables)],
              clean_up)
