@@ -438,14 +438,7 @@ static int port_alloc(struct ahci_port *p)
 {
 	p->buf = calloc(1, AHCI_BUF);
 	p->reqs = calloc(AHCI_SLOTS, sizeof(*p->reqs));
-	if (!p->buf || !p->reqs)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < AHCI_SLOTS; i++) {
-		p->reqs[i].port = p;
-		p->reqs[i].slot = (uint8_t)i;
-		p->reqs[i].req.done = ahci_blk_done;
-	}
-	return 0;
+	return p->buf && p->reqs ? 0 : -ENOMEM;
 }
 
 /* A port with a path has a drive with a medium; a CD drive may be empty. */

@@ -574,6 +574,9 @@ static void start_slot(struct ahci_port *p, unsigned int slot)
 		port_fatal(p, AHCI_IS_TFES);
 		return;
 	}
+	r->port = p;
+	r->slot = (uint8_t)slot;
+	r->req.done = ahci_blk_done;
 	res = fetch(p, r);
 	if (res == -EFAULT) {
 		log_limited(LOG_LEVEL_WARN, p->hba->fn.dev.env.name,

@@ -166,7 +166,7 @@ void ahci_request(struct ahci_req *r, enum blk_op op, uint64_t offset, uint64_t 
 /* --- the drives: called with a fetched command --- */
 void ahci_ata_command(struct ahci_req *r);
 void ahci_atapi_command(struct ahci_req *r);
-/* Ends the IDENTIFY PACKET and PACKET part that both share. */
+/* IDENTIFY DEVICE or IDENTIFY PACKET DEVICE, from start to end. */
 void ahci_identify(struct ahci_req *r);
 void ahci_ata_reset(struct ahci_port *p);
 void ahci_atapi_reset(struct ahci_port *p);

@@ -97,6 +97,8 @@ struct vblk_req {
 
 struct vblk_queue {
 	struct vblk_req *pool, *free;
+	unsigned int
+		fresh; /* requests from here on were never used: their memory is not touched before */
 	bool done; /* entries were pushed and not flushed */
 };
 
@@ -346,16 +348,42 @@ static bool req_start(struct vblk_req *r)
 	}
 }
 
-/* Takes the next chain of queue q into a request of the pool; NULL if there is none. */
+static bool pool_empty(const struct vblk_queue *vq)
+{
+	return !vq->free && vq->fresh == QUEUE_SIZE;
+}
+
+/* A request of the pool, or NULL. */
+static struct vblk_req *req_get(struct vblk *b, unsigned int q)
+{
+	struct vblk_queue *vq = &b->queues[q];
+	struct vblk_req *r = vq->free;
+
+	if (r) {
+		vq->free = r->next_free;
+		return r;
+	}
+	if (pool_empty(vq))
+		return NULL;
+	r = &vq->pool[vq->fresh++];
+	r->blk = b;
+	r->queue = (uint16_t)q;
+	r->req.done = disk_done;
+	return r;
+}
+
+/*
+ * Takes the next chain of queue q into a request; NULL if there is none. The pool is as large as the queue: when it is
+ * empty, so is the guest's supply of descriptors.
+ */
 static struct vblk_req *req_next(struct vblk *b, unsigned int q)
 {
-	struct vblk_req *r = b->queues[q].free;
+	struct vblk_req *r = req_get(b, q);
 
-	/* the pool is as large as the queue: when it is empty, so is the guest's supply of descriptors */
-	if (!r || !virtio_pop(&b->v, q, &r->chain))
-		return NULL;
-	b->queues[q].free = r->next_free;
-	return r;
+	if (!r || virtio_pop(&b->v, q, &r->chain))
+		return r;
+	req_free(r);
+	return NULL;
 }
 
 static void vblk_kick(struct virtio *v, unsigned int q)
@@ -373,7 +401,7 @@ static void vblk_kick(struct virtio *v, unsigned int q)
 			if (req_start(r))
 				batch[n++] = &r->req;
 		}
-	} while (taken < BATCH && virtio_set_notify(v, q, true) && b->queues[q].free &&
+	} while (taken < BATCH && virtio_set_notify(v, q, true) && !pool_empty(&b->queues[q]) &&
 		 !(v->status & VIRTIO_S_NEEDS_RESET));
 	b->in_flight += n;
 	blk_submit(b->disk, batch, n);
@@ -487,12 +515,6 @@ static int pool_init(struct vblk *b, unsigned int queues, struct err *err)
 		if (!pool)
 			return err_set(err, -ENOMEM, "%s: out of memory", b->v.fn.dev.env.name);
 		b->queues[q].pool = pool;
-		for (unsigned int i = QUEUE_SIZE; i-- > 0;) {
-			pool[i].blk = b;
-			pool[i].queue = (uint16_t)q;
-			pool[i].req.done = disk_done;
-			req_free(&pool[i]);
-		}
 	}
 	return 0;
 }

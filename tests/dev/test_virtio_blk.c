@@ -573,6 +573,10 @@ static void test_full(void)
 	}
 	tb_virtio_kick(d, 0);
 	CHECK_EQ(tb_vq_used_idx(&vq[0]), 0);
+	/* one more than there can be: the device waits, and does not spin */
+	tb_vq_avail(&vq[0], 0);
+	tb_virtio_kick(d, 0);
+	CHECK_EQ(tb_vq_used_idx(&vq[0]), 0);
 	/* newest first, then the rest */
 	CHECK_EQ(blk_fault_release(tb_disk(tb, 0), QUEUE_SIZE - 1, 1), QUEUE_SIZE - 1);
 	tb_run(tb);
@@ -582,6 +586,8 @@ static void test_full(void)
 	tb_fault(tb, 0, NULL);
 	tb_run(tb);
 	CHECK_EQ(tb_vq_used_idx(&vq[0]), QUEUE_SIZE);
+	tb_virtio_kick(d, 0);
+	CHECK_EQ(tb_vq_used_idx(&vq[0]), QUEUE_SIZE + 1);
 	for (unsigned int i = 0; i < QUEUE_SIZE; i++)
 		CHECK_EQ(status_of(i), OK);
 	CHECK(tb_balanced(tb));
