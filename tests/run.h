@@ -24,34 +24,35 @@ struct test_run {
 
 static struct test_run test_run_;
 
-#define CHECK_FAIL(...)                                                                            \
-	do {                                                                                       \
-		printf("FAIL %s: %s:%d: ", test_run_.name, __FILE__, __LINE__);                    \
-		printf(__VA_ARGS__);                                                               \
-		printf("\n");                                                                      \
-		longjmp(test_run_.leave, 1);                                                       \
+#define CHECK_FAIL(...)                                                         \
+	do {                                                                    \
+		printf("FAIL %s: %s:%d: ", test_run_.name, __FILE__, __LINE__); \
+		printf(__VA_ARGS__);                                            \
+		printf("\n");                                                   \
+		longjmp(test_run_.leave, 1);                                    \
 	} while (0)
 
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			CHECK_FAIL("%s", #cond);                                                   \
+#define CHECK(cond)                              \
+	do {                                     \
+		if (!(cond))                     \
+			CHECK_FAIL("%s", #cond); \
 	} while (0)
 
-#define CHECK_EQ(got, want)                                                                        \
-	do {                                                                                       \
-		unsigned long long got_ = (unsigned long long)(got);                               \
-		unsigned long long want_ = (unsigned long long)(want);                             \
-		if (got_ != want_)                                                                 \
-			CHECK_FAIL("%s is %lld (0x%llx), not %lld (0x%llx)", #got, (long long)got_, \
-				   got_, (long long)want_, want_);                                 \
+#define CHECK_EQ(got, want)                                                         \
+	do {                                                                        \
+		unsigned long long got_ = (unsigned long long)(got);                \
+		unsigned long long want_ = (unsigned long long)(want);              \
+		if (got_ != want_)                                                  \
+			CHECK_FAIL("%s is %lld (0x%llx), not %lld (0x%llx)", #got,  \
+				   (long long)got_, got_, (long long)want_, want_); \
 	} while (0)
 
-#define CHECK_STR(got, want)                                                                       \
-	do {                                                                                       \
-		const char *got_ = (got), *want_ = (want);                                         \
-		if (!got_ || strcmp(got_, want_) != 0)                                             \
-			CHECK_FAIL("%s is \"%s\", not \"%s\"", #got, got_ ? got_ : "(null)", want_); \
+#define CHECK_STR(got, want)                                                                 \
+	do {                                                                                 \
+		const char *got_ = (got), *want_ = (want);                                   \
+		if (!got_ || strcmp(got_, want_) != 0)                                       \
+			CHECK_FAIL("%s is \"%s\", not \"%s\"", #got, got_ ? got_ : "(null)", \
+				   want_);                                                   \
 	} while (0)
 
 /* Runs the cases whose names contain argv[1], or all. Returns the exit status for main. */
@@ -76,7 +77,7 @@ static int run_cases(const struct test_case *cases, size_t n, int argc, char **a
 	return test_run_.failed ? 1 : 0;
 }
 
-#define RUN_CASES(cases, argc, argv)                                                               \
+#define RUN_CASES(cases, argc, argv) \
 	run_cases(cases, sizeof(cases) / sizeof((cases)[0]), argc, argv)
 
 #endif

@@ -66,10 +66,10 @@ struct blk_spec {
  * Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. The array form is for names like
  * "port.#.path": member_ is that of the first of count_ elements, stride_ bytes apart.
  */
-#define BLK_SPEC_KEY(prefix_, name_, type_, member_, count_, stride_, ...)                         \
-	{                                                                                          \
-		.name = prefix_ name_, .offset = offsetof(type_, member_), .count = count_,        \
-		.stride = stride_, __VA_ARGS__                                                     \
+#define BLK_SPEC_KEY(prefix_, name_, type_, member_, count_, stride_, ...)                  \
+	{                                                                                   \
+		.name = prefix_ name_, .offset = offsetof(type_, member_), .count = count_, \
+		.stride = stride_, __VA_ARGS__                                              \
 	}
 #define BLK_SPEC_KEYS_ARRAY(prefix_, type_, member_, count_, stride_)                              \
 	BLK_SPEC_KEY(prefix_, "path", type_, member_.path, count_, stride_, .type = CONF_STR,      \
