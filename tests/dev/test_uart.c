@@ -64,7 +64,7 @@ static struct setup make_connected(void)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct setup s;
-	char conf[80];
+	char conf[128];
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "/tmp/test_uart-%d", (int)getpid());
 	snprintf(conf, sizeof(conf), "path=unix:%s\n", sa.sun_path);
