@@ -41,6 +41,7 @@ class Serial:
         return sock
 
     def read(self):
+        part = b""
         while True:
             try:
                 data = self.sock.recv(65536)
@@ -49,8 +50,11 @@ class Serial:
             if data and self.log:
                 with open(self.log, "ab") as f:
                     f.write(data)
+            # A terminal code may come in two pieces.
+            whole = part + data
+            part = re.search(rb"(\x1b[^A-Za-z\n]*)?$", whole).group(0) if data else b""
             with self.changed:
-                self.text += TERMINAL_CODES.sub(b"", data).decode(errors="replace")
+                self.text += TERMINAL_CODES.sub(b"", whole[:len(whole) - len(part)]).decode(errors="replace")
                 self.closed = not data
                 self.changed.notify_all()
             if not data:

@@ -128,7 +128,7 @@ def tigervnc():
 def keys():
     """What is typed in a viewer arrives at the guest's keyboard."""
     serial = state["guest"].serial
-    serial.send("e=$(grep -l Keyboard$ /sys/class/input/event*/device/name | head -n 1 | cut -d / -f 5); "
+    serial.send("e=$(grep -il keyboard /sys/class/input/event*/device/name | head -n 1 | cut -d / -f 5); "
                 "echo listening; dd if=/dev/input/$e bs=24 count=2 2>/dev/null | xxd -p -c 24\n")
     serial.wait("^listening$", 30)
     time.sleep(harness.limit(1))
