@@ -177,6 +177,8 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	if (m->screen)
+		screen_on_clients(m->screen, NULL, NULL);
 	control_free(m->control);
 	viewer_free(m->viewer);
 	if (m->kvm)

@@ -17,6 +17,10 @@
 
 void machine_wish(struct machine *m, enum machine_wish wish)
 {
+	/* Of pause and resume the later one counts. Both come from the main thread only. */
+	if (wish == WISH_PAUSE || wish == WISH_RESUME)
+		__atomic_fetch_and(&m->wishes, ~(uint32_t)(WISH_PAUSE | WISH_RESUME),
+				   __ATOMIC_ACQ_REL);
 	__atomic_fetch_or(&m->wishes, wish, __ATOMIC_ACQ_REL);
 	loop_post(&m->act);
 }
@@ -77,6 +81,9 @@ static void reset(struct machine *m)
 	struct err err = { "" };
 	struct dev *d;
 
+	/* What the guest did until its vCPUs were parked must not reset the next one. */
+	__atomic_fetch_and(&m->wishes, ~(uint32_t)(WISH_RESET | WISH_TRIPLE_FAULT),
+			   __ATOMIC_ACQ_REL);
 	list_for_each(d, &m->devs, link)
 		dev_reset(d);
 	pci_bus_reset(m->pci);
@@ -185,11 +192,12 @@ static void on_act(struct loop_post *p)
 	wish = wishes & -wishes;
 	if (!wish)
 		return;
-	/* What comes after a reset or an end is void; a pause may follow a resume. */
-	if (wish >= WISH_PAUSE && (wishes & ~wish))
-		__atomic_fetch_or(&m->wishes, wishes & ~wish, __ATOMIC_ACQ_REL);
 	if (wish == WISH_TRIPLE_FAULT)
 		wish = judge_triple_fault(m);
+	/* What comes after an end is void; a pause or resume is looked at again after the reset. */
+	if (wish == WISH_RESET && m->state != MACHINE_WAITING)
+		__atomic_fetch_or(&m->wishes, wishes & (WISH_PAUSE | WISH_RESUME),
+				  __ATOMIC_ACQ_REL);
 	if (wish == WISH_RESUME && m->state == MACHINE_PAUSED)
 		go(m);
 	else if (wish == WISH_PAUSE && m->state == MACHINE_RUNNING)
@@ -217,6 +225,8 @@ int machine_run_init(struct machine *m, struct err *err)
 	sigset_t set;
 	int r;
 
+	/* Our parent may ignore it, and then there would be none and no child to wait for. */
+	signal(SIGCHLD, SIG_DFL);
 	loop_post_init(m->loop, &m->act, on_act);
 	loop_post_init(m->loop, &m->drained, on_drained);
 	signal(SIGPIPE, SIG_IGN);
@@ -246,16 +256,16 @@ void machine_run_fini(struct machine *m)
 static int start(struct machine *m, struct err *err)
 {
 	struct dev *d;
-	int r;
+	int r = machine_load(m, err);
 
+	/* Devices that run cannot be freed: what may fail comes first. */
+	if (r < 0)
+		return r;
 	list_for_each(d, &m->devs, link) {
 		r = dev_start(d, err);
 		if (r < 0)
 			return r;
 	}
-	r = machine_load(m, err);
-	if (r < 0)
-		return r;
 	m->started_ns = clock_mono_ns();
 	kvm_run(m->kvm);
 	enter_state(m, MACHINE_RUNNING);
