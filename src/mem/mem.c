@@ -89,6 +89,8 @@ static int map_ram(struct mem_region *r, unsigned int flags)
 	}
 	/* Advice only: a kernel without the feature is slower, not wrong. */
 	(void)madvise(r->host, r->len, MADV_HUGEPAGE);
+	/* A page shared with a child is copied when we write: direct I/O in flight would fill the wrong copy. */
+	(void)madvise(r->host, r->len, MADV_DONTFORK);
 	if (!(flags & MEM_IN_CORE))
 		(void)madvise(r->host, r->len, MADV_DONTDUMP);
 	if (flags & MEM_PREFAULT)

@@ -2,6 +2,8 @@
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "mem/dma.h"
 #include "mem/mem.h"
@@ -54,6 +56,29 @@ static void test_regions_are_sorted(void)
 	}
 	mem_free(m);
 	mem_free(NULL);
+}
+
+/*
+ * A child would share the pages until it starts its program: what the host reads into one of ours meanwhile may then
+ * end up in the child's copy. It does not get them at all.
+ */
+static void test_not_in_children(void)
+{
+	struct mem *m = make_mem();
+	const struct mem_region *r;
+	unsigned char vec;
+	int status;
+	pid_t pid;
+
+	mem_regions(m, &r);
+	CHECK_EQ(mem_fill(m, 0, 1, 1), 0);
+	CHECK_EQ(mincore(r[0].host, 4096, &vec), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(mincore(r[0].host, 4096, &vec) == 0 || errno != ENOMEM);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	mem_free(m);
 }
 
 static void test_add_refuses(void)
@@ -216,6 +241,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 		{ "regions_are_sorted", test_regions_are_sorted },
+		{ "not_in_children", test_not_in_children },
 		{ "add_refuses", test_add_refuses },
 		{ "wrapping_range", test_wrapping_range },
 		{ "hole", test_hole },
