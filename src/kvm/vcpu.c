@@ -154,7 +154,12 @@ static void *vcpu_thread(void *arg)
 	struct kvm_vcpu *v = arg;
 	struct kvm *k = v->kvm;
 	char name[16];
+	sigset_t kick;
 
+	/* Whoever started us may have blocked it. */
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	pthread_setname_np(pthread_self(), name);
 	while (wait_for_run(v)) {

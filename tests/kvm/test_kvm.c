@@ -6,6 +6,7 @@
  * run, with or without VT-x. Exit status 77 (skipped) where there is no usable /dev/kvm.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -251,6 +252,26 @@ static void test_pause_many(void)
 	guest_free(g);
 }
 
+/* Who starts us may have blocked any signal, also the one that gets a vCPU out of the guest. */
+static void test_pause_with_signals_blocked(void)
+{
+	static const uint8_t code[] = { 0xba, 0x00, 0x05, 0xef, 0xeb, 0xfe }; /* out; jmp self */
+	struct guest *g;
+	sigset_t all, old;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGALRM);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	g = guest_new(code, sizeof(code), 1);
+	kvm_run(g->kvm);
+	WAIT_FOR(seen(&g->port) == 1);
+	alarm(10); /* ends us if the pause hangs */
+	kvm_pause(g->kvm);
+	guest_free(g);
+	alarm(0);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
 static void test_reset_starts_over(void)
 {
 	struct guest *g = guest_new(count_code, sizeof(count_code), 1);
@@ -494,6 +515,7 @@ static const struct test_case cases[] = {
 	{ "guest: a string instruction is one access per element", test_string_io },
 	{ "guest: pause holds, resume goes on, nothing lost or doubled", test_pause_holds },
 	{ "guest: 300 pauses at random points", test_pause_many },
+	{ "guest: pause with all signals blocked by our parent", test_pause_with_signals_blocked },
 	{ "guest: 20 resets, each starts at the reset vector", test_reset_starts_over },
 	{ "guest: application processors wait for SIPI", test_aps_wait },
 	{ "host: a doorbell signals without an exit", test_doorbell },
