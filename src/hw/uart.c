@@ -348,7 +348,11 @@ static int uart_init(struct dev *d, const struct env *env, const void *conf, str
 
 static void uart_reset(struct dev *d)
 {
-	power_on(uart_of(d));
+	struct uart *u = uart_of(d);
+
+	power_on(u);
+	if (u->chr)
+		chr_kick(u->chr); /* what waited outside has room now */
 }
 
 static void uart_fini(struct dev *d)

@@ -349,6 +349,21 @@ static void paused(void)
 	done(&s);
 }
 
+/* A reset makes room, also for a guest that touches no other register. */
+static void reset_while_full(void)
+{
+	struct setup s = make_connected();
+
+	out(&s, FCR, 0x01);
+	say(&s, "0123456789abcdefz");
+	CHECK_EQ(in(&s, DATA), '0');
+	say(&s, "y");
+	CHECK(tb_reset(s.tb));
+	tb_run(s.tb);
+	CHECK_EQ(in(&s, DATA), 'y');
+	done(&s);
+}
+
 /* G-08 */
 static void odd_widths(void)
 {
@@ -399,6 +414,7 @@ int main(int argc, char **argv)
 		{ "loop back", loop_back },
 		{ "bounded (K-01)", bounded },
 		{ "paused", paused },
+		{ "reset while full", reset_while_full },
 		{ "odd widths (G-08)", odd_widths },
 		{ "not connected", not_connected },
 	};
