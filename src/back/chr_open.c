@@ -2,6 +2,7 @@
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,14 @@ static int open_pty(struct chr *c, const char *rest, struct err *err)
 
 /* --- listening sockets --- */
 
+/* Has the client left? While the guest takes no input nobody watches for that. */
+static bool has_left(const struct chr *c)
+{
+	struct pollfd p = { .fd = c->in_fd, .events = POLLRDHUP };
+
+	return c->eof || poll(&p, 1, 0) == 1;
+}
+
 static void listener_fn(struct loop_fd *w, unsigned int events)
 {
 	static const char busy[] = "This console is in use by another client.\r\n";
@@ -134,7 +143,7 @@ static void listener_fn(struct loop_fd *w, unsigned int events)
 	(void)events;
 	if (in < 0)
 		return;
-	if (c->attached && !c->eof) {
+	if (c->attached && !has_left(c)) {
 		(void)!send(in, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 		fd_close(&in);
 		return;

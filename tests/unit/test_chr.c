@@ -241,6 +241,31 @@ static void half_closed(void)
 	line_free(t);
 }
 
+/* Somebody types to a guest that does not read, and leaves: that must not lock the next one out. */
+static void left_unread(void)
+{
+	struct line *t = line_new("unix:", "s");
+	char path[64];
+	int a, b;
+
+	snprintf(path, sizeof(path), "%s/s", t->dir);
+	t->room = 0;
+	put(t, "login: ");
+	a = unix_connect(path);
+	expect(t, a, "login: ");
+	CHECK_EQ(write(a, "root", 4), 4);
+	run_ms(t, 5);
+	b = unix_connect(path);
+	expect(t, b, "This console is in use by another client.\r\n");
+	close(b);
+	close(a);
+	run_ms(t, 5);
+	b = unix_connect(path);
+	expect(t, b, "login: ");
+	close(b);
+	line_free(t);
+}
+
 static void tcp(void)
 {
 	struct line *t = line_new("tcp=127.0.0.1:0", NULL);
@@ -595,6 +620,7 @@ int main(int argc, char **argv)
 		{ "ring keeps the newest", ring_keeps_the_newest },
 		{ "unix late reader", unix_late_reader },
 		{ "half closed", half_closed },
+		{ "left unread", left_unread },
 		{ "tcp", tcp },
 		{ "input waits for room", input_waits_for_room },
 		{ "slow reader", slow_reader },
