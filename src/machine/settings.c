@@ -194,6 +194,21 @@ static int check_boot(const struct settings *s, struct err *err)
 	return 0;
 }
 
+static int check_serial(const struct settings *s, struct err *err)
+{
+	int stdio = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(s->com); i++)
+		stdio += s->com[i] && strcmp(s->com[i], "stdio") == 0;
+	if (stdio > 1)
+		return err_set(
+			err, -EINVAL,
+			"%d serial ports on stdio: only one can have it; give the others pty or "
+			"unix:PATH",
+			stdio);
+	return 0;
+}
+
 int settings_init(struct settings *s, const struct conf *conf, struct err *err)
 {
 	static const char *const skip[] = { "pci", NULL };
@@ -206,6 +221,8 @@ int settings_init(struct settings *s, const struct conf *conf, struct err *err)
 		r = check_memory(s, conf, err);
 	if (r == 0)
 		r = check_boot(s, err);
+	if (r == 0)
+		r = check_serial(s, err);
 	if (r == 0 && (!s->name || !s->name[0]))
 		r = err_set(err, -EINVAL, "the guest has no name: give it as the last argument");
 	if (r < 0)
