@@ -138,8 +138,8 @@ def stripped_size(path):
 
 
 def print_table(results):
-    rows = [("exits to init", "exits"), ("  of them port I/O to user space", "io_exits"),
-            ("  of them MMIO to user space", "mmio_exits"), ("execve to first guest entry, ms", "first_entry_ms"),
+    rows = [("exits to init", "exits"), ("  of them port I/O", "io_exits"),
+            ("  of them MMIO", "mmio_exits"), ("execve to first guest entry, ms", "first_entry_ms"),
             ("PSS without guest memory, KiB", "pss_kb"), ("PSS of khyve-vnc, KiB", "viewer_pss_kb"),
             ("threads", "threads")]
     for boot in ("uefi", "direct"):
@@ -147,7 +147,7 @@ def print_table(results):
         for title, key in rows:
             values = [statistics.median(r[key] for r in results if (r["vmm"], r["boot"]) == (vmm, boot))
                       for vmm in ("khyve", "qemu")]
-            print(f"{title:36}" + "".join(f"{value:>12,.1f}".replace(".0", "  ") for value in values))
+            print(f"{title:36}" + "".join(f"{value:>12,.0f}" for value in values))
     sizes = [stripped_size(folder / "khyve"), os.stat(QEMU).st_size]
     print(f"\n{'program, stripped, bytes':36}" + "".join(f"{size:>12,}" for size in sizes))
     print(json.dumps({"khyve_bytes": sizes[0], "qemu_bytes": sizes[1]}))

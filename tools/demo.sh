@@ -237,6 +237,7 @@ outside()
 	touch "$talk/picture"
 	if [ $live = yes ]; then
 		tick_off
+		trap 'exit 0' INT
 		echo "The installer runs. Its screen, keyboard and mouse: any VNC viewer on 127.0.0.1:$port"
 		echo "    xtigervncviewer 127.0.0.1:$port"
 		echo "^C here ends it. A picture of it is in ${picture#"$top/"}."

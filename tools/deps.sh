@@ -34,6 +34,20 @@ has()
 	dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'
 }
 
+# Runs a command with its output in $log; on a terminal, a clock shows that it works.
+logged()
+{
+	local pid start=$SECONDS
+	"$@" > "$log" 2>&1 < /dev/null &
+	pid=$!
+	while kill -0 "$pid" 2> /dev/null; do
+		[ ! -t 1 ] || printf '\r  ... %s, %d s' "$1 $2" $((SECONDS - start))
+		sleep 1
+	done
+	[ ! -t 1 ] || printf '\r\033[K'
+	wait "$pid"
+}
+
 case ${1:-} in
 build) wanted=$build ;;
 demo) wanted="$build $demo" ;;
@@ -71,7 +85,7 @@ echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! apt-get update > "$log" 2>&1; then
+if ! logged apt-get update; then
 	cat "$log" >&2
 	exit 1
 fi
@@ -83,7 +97,7 @@ for package in "${missing[@]}"; do
 		packages+=("$package")
 	fi
 done
-if ! apt-get install -y --no-install-recommends "${packages[@]}" > "$log" 2>&1; then
+if ! logged apt-get install -y --no-install-recommends "${packages[@]}"; then
 	tail -n 30 "$log" >&2
 	exit 1
 fi

@@ -64,18 +64,18 @@ def jpeg_size(data):
     return width, height
 
 
-def snapshot(display, *options):
+def snapshot(display, size, *options):
     out = folder / "snapshot.jpg"
     out.unlink(missing_ok=True)
     run = subprocess.run(["vncsnapshot", "-quiet", *options, f"127.0.0.1:{display}", str(out)], check=False, text=True,
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                          timeout=harness.limit(60))
     check(run.returncode == 0 and out.exists(), f"vncsnapshot: {run.stdout.strip()}")
-    check_equal(jpeg_size(out.read_bytes()), (WIDTH, HEIGHT), "the size of vncsnapshot's picture")
+    check_equal(jpeg_size(out.read_bytes()), size, "the size of vncsnapshot's picture")
 
 
 def vncsnapshot():
-    snapshot(11)
+    snapshot(11, (WIDTH, HEIGHT))
 
 
 def x_rows(path):
@@ -153,8 +153,8 @@ def password():
         check_equal(guest.control("status")["state"], "waiting", "the state after a wrong password")
         scrambled = pathlib.Path(folder / "scrambled")
         scrambled.write_bytes(screen.vncshot.des_encrypt(FILE_KEY, PASSWORD.encode().ljust(8, b"\0")))
-        screen.Screen("127.0.0.1:5912", PASSWORD)
-        snapshot(12, "-passwd", str(scrambled))
+        # The guest has not set a mode yet.
+        snapshot(12, screen.Screen("127.0.0.1:5912", PASSWORD).size, "-passwd", str(scrambled))
         harness.wait_until(lambda: guest.control("status")["state"] == "running", 20, "end of the wait")
         guest.control("quit")
         check_equal(guest.end(20), 1, "the exit status")
