@@ -38,6 +38,7 @@ struct image {
 	struct bus_slot slot;
 	void *host;
 	uint64_t len;
+	bool read_only; /* the code */
 };
 
 struct flash {
@@ -221,18 +222,25 @@ static int open_image(const char *what, const char *path, int flags, uint64_t *s
 	return fd;
 }
 
-/* Reads the file into memory of its own: a file that shrinks later cannot hurt, nor be executed half-changed. */
+/*
+ * The variables get memory of their own. The code is mapped from its file: what the guest does not touch costs nothing,
+ * and guests with the same firmware share the rest.
+ */
 static int image_init(struct image *im, int fd, uint64_t len, const char *path, struct err *err)
 {
-	int r;
+	bool code = im->read_only;
+	int r = 0;
 
-	im->host = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	im->host = mmap(NULL, len, code ? PROT_READ : PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | (code ? 0 : MAP_ANONYMOUS), code ? fd : -1, 0);
 	if (im->host == MAP_FAILED) {
+		r = -errno;
 		im->host = NULL;
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, r, "cannot map %s: %s", path, strerror(-r));
 	}
 	im->len = len;
-	r = fd_pread_full(fd, im->host, len, 0);
+	if (!code)
+		r = fd_pread_full(fd, im->host, len, 0);
 	return r < 0 ? err_set(err, r, "cannot read %s: %s", path, strerror(-r)) : 0;
 }
 
@@ -270,6 +278,7 @@ static int init_code(struct flash *f, const char *path, struct err *err)
 
 	if (fd < 0)
 		return fd;
+	f->code.read_only = true;
 	r = image_init(&f->code, fd, len, path, err);
 	fd_close(&fd);
 	if (r < 0)
