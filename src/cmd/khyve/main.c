@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 	enum options_action action;
 	struct conf *c = conf_new();
 	struct err err = { "" };
-	int status = 0;
+	int status;
 
 	if (!c)
 		return MACHINE_EXIT_ERROR;
@@ -58,6 +58,7 @@ int main(int argc, char **argv)
 		conf_free(c);
 		return complain(&err, status);
 	}
+	status = 0;
 	switch (action) {
 	case OPTIONS_RUN:
 		status = run(c);
