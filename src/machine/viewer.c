@@ -163,7 +163,10 @@ static void on_restart(struct loop_timer *t)
 	int r = spawn(v);
 
 	if (r < 0)
-		log_warn("viewer", "cannot start %s again: %s", PROGRAM, strerror(-r));
+		log_limited(LOG_LEVEL_WARN, "viewer", "cannot start %s again: %s", PROGRAM,
+			    strerror(-r));
+	if (v->pid == 0)
+		loop_timer_set(t, loop_now(v->loop) + RESTART_DELAY_NS);
 }
 
 static int read_password(struct viewer *v, const struct viewer_config *cfg, struct err *err)
@@ -256,9 +259,9 @@ void viewer_reap(struct viewer *v)
 		return;
 	v->pid = 0;
 	screen_detach(v->screen);
-	log_warn("viewer", "%s ended (%s %d): starting it again", PROGRAM,
-		 WIFSIGNALED(status) ? "signal" : "status",
-		 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	log_limited(LOG_LEVEL_WARN, "viewer", "%s ended (%s %d): starting it again", PROGRAM,
+		    WIFSIGNALED(status) ? "signal" : "status",
+		    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	loop_timer_set(&v->restart, loop_now(v->loop) + RESTART_DELAY_NS);
 }
 

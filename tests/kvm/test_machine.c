@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -200,6 +201,17 @@ static void test_start_fails(void)
 	box_free(b);
 }
 
+static struct box *box_new_with_screen(void)
+{
+	struct box *b = box_new(idle_code, sizeof(idle_code));
+	char address[64];
+
+	snprintf(address, sizeof(address), "unix:%s", b->screen);
+	set(b, "pci.0.2.0.device", "fbuf");
+	set(b, "pci.0.2.0.tcp", address);
+	return b;
+}
+
 /* Says what a VNC client without a password says, until it is counted as one. */
 static bool watch_and_quit(struct box *b, int fd)
 {
@@ -220,14 +232,48 @@ static bool watch_and_quit(struct box *b, int fd)
 /* The last viewer goes when the control socket is gone already. */
 static void test_end_with_viewer(void)
 {
-	struct box *b = box_new(idle_code, sizeof(idle_code));
-	char address[64];
+	struct box *b = box_new_with_screen();
 
-	snprintf(address, sizeof(address), "unix:%s", b->screen);
-	set(b, "pci.0.2.0.device", "fbuf");
-	set(b, "pci.0.2.0.tcp", address);
 	box_make(b);
 	CHECK_EQ(box_run(b, watch_and_quit), MACHINE_EXIT_POWEROFF);
+	CHECK(b->pleased);
+	box_free(b);
+}
+
+/* Kills our child, the screen's program, at a time when there are no descriptors for a new one. */
+static bool kill_viewer(struct box *b, int fd)
+{
+	struct rlimit old, none;
+	char path[64], text[12];
+	pid_t child = 0;
+	int vnc;
+	FILE *f;
+	bool ok;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	f = fopen(path, "re");
+	ok = f && fscanf(f, "%d", &child) == 1 && until(fd, "state=running\n");
+	if (f)
+		fclose(f);
+	getrlimit(RLIMIT_NOFILE, &old);
+	none = old;
+	none.rlim_cur = 3;
+	setrlimit(RLIMIT_NOFILE, &none);
+	ok = ok && kill(child, SIGKILL) == 0;
+	usleep(1200000);
+	setrlimit(RLIMIT_NOFILE, &old);
+	vnc = unix_connect(b->screen);
+	ok = ok && vnc >= 0 && fd_read_full(vnc, text, 12) == 0;
+	fd_close(&vnc);
+	return ok;
+}
+
+static void test_viewer_again(void)
+{
+	struct box *b = box_new_with_screen();
+
+	box_make(b);
+	CHECK_EQ(box_run(b, kill_viewer), MACHINE_EXIT_POWEROFF);
 	CHECK(b->pleased);
 	box_free(b);
 }
@@ -307,6 +353,7 @@ static void test_inherited_signals(void)
 static const struct test_case cases[] = {
 	{ "a start that fails is an error and no crash", test_start_fails },
 	{ "the end comes while somebody watches", test_end_with_viewer },
+	{ "the screen's program is started until it starts", test_viewer_again },
 	{ "pause and resume: the last word counts", test_last_word_counts },
 	{ "a guest that asks twice is reset once", test_reset_once },
 	{ "ignored signals are not inherited", test_inherited_signals },
