@@ -24,7 +24,7 @@ struct input_pointer_sink {
 struct input {
 	struct input_key_sink key;
 	struct input_pointer_sink pointer;
-	/* Set by whoever shows the screen: the guest changed the keyboard LEDs. May be NULL. */
+	/* Set by whoever shows the screen: the guest changed the keyboard LEDs. Any thread. May be NULL. */
 	void (*leds)(void *arg, unsigned int leds);
 	void *leds_arg;
 };

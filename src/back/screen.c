@@ -26,7 +26,7 @@ struct screen {
 	int memfd;
 	void *vram;
 
-	pthread_mutex_t lock; /* mode, serial */
+	pthread_mutex_t lock; /* mode, serial, leds; sock for others than the main thread */
 	struct screen_mode mode;
 	uint32_t serial, sent_serial;
 
@@ -50,14 +50,24 @@ union message {
 	struct screen_msg_clients clients;
 };
 
-static void send_leds(void *arg, unsigned int leds)
+/* Under the lock, so that the socket is not another one by now. */
+static void send_leds(struct screen *s)
 {
-	struct screen *s = arg;
-	struct screen_msg_leds m = { .hdr = { SCREEN_MSG_LEDS, sizeof(m) }, .leds = leds };
+	struct screen_msg_leds m = { .hdr = { SCREEN_MSG_LEDS, sizeof(m) }, .leds = s->leds };
 
-	s->leds = leds;
 	if (s->sock >= 0)
 		send(s->sock, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The guest set them: on a vCPU thread. */
+static void on_leds(void *arg, unsigned int leds)
+{
+	struct screen *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	s->leds = leds;
+	send_leds(s);
+	pthread_mutex_unlock(&s->lock);
 }
 
 struct screen *screen_new(struct loop *l, struct input *input, struct err *err)
@@ -83,7 +93,7 @@ struct screen *screen_new(struct loop *l, struct input *input, struct err *err)
 		screen_free(s);
 		return NULL;
 	}
-	input->leds = send_leds;
+	input->leds = on_leds;
 	input->leds_arg = s;
 	return s;
 }
@@ -261,17 +271,20 @@ int screen_attach(struct screen *s, int sock, void (*gone)(void *arg), void *arg
 	int r;
 
 	screen_detach(s);
-	s->sock = sock;
 	s->gone = gone;
 	s->gone_arg = arg;
-	s->sent_serial = s->serial - 1; /* a new viewer has seen nothing */
 	s->link.fn = on_link;
 	r = loop_fd_add(s->loop, &s->link, sock, EPOLLIN);
-	if (r < 0)
-		fd_close(&s->sock);
-	else
-		send_leds(s, s->leds);
-	return r;
+	if (r < 0) {
+		fd_close(&sock);
+		return r;
+	}
+	pthread_mutex_lock(&s->lock);
+	s->sock = sock;
+	s->sent_serial = s->serial - 1; /* a new viewer has seen nothing */
+	send_leds(s);
+	pthread_mutex_unlock(&s->lock);
+	return 0;
 }
 
 void screen_detach(struct screen *s)
@@ -281,7 +294,9 @@ void screen_detach(struct screen *s)
 	loop_fd_del(&s->link);
 	/* The viewer is to see the end now: io_uring may hold the file until the loop's next turn. */
 	shutdown(s->sock, SHUT_RDWR);
+	pthread_mutex_lock(&s->lock);
 	fd_close(&s->sock);
+	pthread_mutex_unlock(&s->lock);
 	set_clients(s, 0);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -573,6 +574,51 @@ static void client_count(void)
 }
 
 /* Anything that is not exactly a message of the protocol closes the link, and a new one works. */
+struct blinker {
+	const struct input *input;
+	bool stop; /* atomic */
+};
+
+static void *blink(void *arg)
+{
+	struct blinker *b = arg;
+
+	for (unsigned int i = 0; !__atomic_load_n(&b->stop, __ATOMIC_RELAXED); i++)
+		b->input->leds(b->input->leds_arg, i & 7);
+	return NULL;
+}
+
+/* The guest blinks from a vCPU while the viewer goes: nobody else who gets its descriptor hears of it. */
+static void leds_while_detaching(void)
+{
+	struct fix f;
+	struct blinker b = { .stop = false };
+	int wrong = 0;
+	pthread_t t;
+
+	fix_start(&f, NULL);
+	b.input = tb_input(f.tb);
+	CHECK_EQ(pthread_create(&t, NULL, blink, &b), 0);
+	for (int i = 0; i < 2000; i++) {
+		int other[2];
+		char byte;
+
+		attach(&f);
+		screen_detach(tb_screen(f.tb));
+		CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, other), 0);
+		wrong += recv(other[0], &byte, 1, MSG_DONTWAIT) > 0;
+		wrong += recv(other[1], &byte, 1, MSG_DONTWAIT) > 0;
+		close(other[0]);
+		close(other[1]);
+		close(f.viewer);
+	}
+	__atomic_store_n(&b.stop, true, __ATOMIC_RELAXED);
+	pthread_join(t, NULL);
+	f.viewer = -1;
+	fix_end(&f);
+	CHECK_EQ(wrong, 0);
+}
+
 static void bad_messages(void)
 {
 	static const struct {
@@ -694,6 +740,7 @@ static const struct test_case cases[] = {
 	{ "second_viewer", second_viewer },
 	{ "keys_and_pointer", keys_and_pointer },
 	{ "client_count", client_count },
+	{ "leds_while_detaching", leds_while_detaching },
 	{ "bad_messages", bad_messages },
 	{ "viewer_that_does_not_read", viewer_that_does_not_read },
 	{ "message_fuzz", message_fuzz },
