@@ -96,7 +96,7 @@ static void reset(struct machine *m)
 	m->resets++;
 	m->reset_ns = clock_mono_ns();
 	control_event(m->control, "reset %llu", (unsigned long long)m->resets);
-	log_info("machine", "guest reset");
+	log_limited(LOG_LEVEL_INFO, "machine", "guest reset");
 	if (m->resume_paused)
 		enter_state(m, MACHINE_PAUSED);
 	else
@@ -168,7 +168,7 @@ static uint32_t judge_triple_fault(struct machine *m)
 {
 	uint64_t now = clock_mono_ns();
 
-	log_warn("machine", "%s", m->fail.text);
+	log_limited(LOG_LEVEL_WARN, "machine", "%s", m->fail.text);
 	if (now - MAX(m->reset_ns, m->started_ns) < MACHINE_FAULT_WINDOW_NS)
 		m->faults++;
 	else

@@ -22,6 +22,7 @@
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/log.h"
 #include "util/macros.h"
 
 #define SETUP_SIZE (5 * 512)
@@ -335,6 +336,54 @@ static void test_reset_once(void)
 	}
 }
 
+static bool many_resets(struct box *b, int fd)
+{
+	char reply[8192];
+	unsigned int n = 0;
+
+	(void)b;
+	while (n < 3 * LOG_BURST) {
+		const char *p;
+
+		if (!say(fd, "status\n", reply, sizeof(reply)))
+			return false;
+		p = strstr(reply, "resets=");
+		if (!p || sscanf(p, "resets=%u", &n) != 1)
+			return false;
+		usleep(10000);
+	}
+	return true;
+}
+
+/* A guest that does nothing but reset itself does not fill the log. */
+static void test_reset_storm(void)
+{
+	static const uint8_t code[] = {
+		0x66, 0xba, 0xf9, 0x0c, /* mov dx, cf9 */
+		0xb0, 0x06, /* mov al, 6 */
+		0xee, /* l: out dx, al */
+		0xeb, 0xfd, /* jmp l */
+	};
+	struct box *b = box_new(code, sizeof(code));
+	uint64_t start = clock_mono_ns(), windows;
+	int log = fd_memfd("log", 65536);
+	char text[65537] = "";
+	unsigned int lines = 0;
+
+	log_set(log, LOG_LEVEL_INFO);
+	box_make(b);
+	CHECK_EQ(box_run(b, many_resets), MACHINE_EXIT_POWEROFF);
+	log_set(2, LOG_LEVEL_INFO);
+	windows = (clock_mono_ns() - start) / LOG_WINDOW_NS + 2;
+	CHECK_EQ(fd_pread_full(log, text, sizeof(text) - 1, 0), 0);
+	for (const char *p = text; (p = strchr(p, '\n')); p++)
+		lines++;
+	close(log);
+	CHECK(lines <= windows * (LOG_BURST + 1));
+	CHECK(b->pleased);
+	box_free(b);
+}
+
 /* --- where we come from --- */
 
 /* With SIGCHLD ignored by our parent no child could be waited for, and its number would soon be somebody else's. */
@@ -356,6 +405,7 @@ static const struct test_case cases[] = {
 	{ "the screen's program is started until it starts", test_viewer_again },
 	{ "pause and resume: the last word counts", test_last_word_counts },
 	{ "a guest that asks twice is reset once", test_reset_once },
+	{ "a guest that resets itself for ever does not fill the log", test_reset_storm },
 	{ "ignored signals are not inherited", test_inherited_signals },
 };
 
