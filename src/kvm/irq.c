@@ -77,12 +77,12 @@ int kvm_msi_new(void *arg, struct bus_msi *m)
 	if (fd < 0)
 		return fd;
 	pthread_mutex_lock(&k->route_lock);
-	while (gsi < KVM_ROUTES_MAX && k->gsi_used[gsi])
+	while (gsi < KVM_GSIS_MAX && k->gsi_used[gsi])
 		gsi++;
-	if (gsi < KVM_ROUTES_MAX)
+	if (gsi < KVM_GSIS_MAX)
 		k->gsi_used[gsi] = 1;
 	pthread_mutex_unlock(&k->route_lock);
-	if (gsi == KVM_ROUTES_MAX) {
+	if (gsi == KVM_GSIS_MAX) {
 		fd_close(&fd);
 		return -ENOSPC;
 	}

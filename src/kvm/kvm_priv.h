@@ -11,7 +11,9 @@
 #include "kvm/kvm.h"
 
 #define KVM_SLOTS 64
-#define KVM_ROUTES_MAX 1024
+#define KVM_GSIS_MAX 1024
+/* A wire has up to two routes (PIC and I/O APIC), a message one. */
+#define KVM_ROUTES_MAX (KVM_GSIS_MAX + BUS_GSIS)
 #define KVM_MSRS_MAX 512
 #define KVM_CPUID_MAX 256
 
@@ -54,7 +56,7 @@ struct kvm {
 
 	pthread_mutex_t route_lock;
 	struct kvm_irq_routing *routes; /* room for KVM_ROUTES_MAX entries */
-	uint8_t gsi_used[KVM_ROUTES_MAX];
+	uint8_t gsi_used[KVM_GSIS_MAX];
 
 	struct kvm_irqchip irqchips[3]; /* power-on state of PIC master, PIC slave, I/O APIC */
 	struct kvm_pit_state2 pit;

@@ -378,6 +378,32 @@ static void test_msi_routes(void)
 	guest_free(g);
 }
 
+/* The last vector that gets a number also gets a route. */
+static void test_msi_routes_full(void)
+{
+	struct guest *g = guest_new(count_code, sizeof(count_code), 1);
+	struct kvm_irq_routing *routes = g->kvm->routes;
+	struct bus_msi m = { .fd = -1, .gsi = -1 };
+	uint32_t gsi, nr;
+
+	/* What all the others would have; each for itself would take a system call. */
+	for (gsi = BUS_GSIS; gsi < ARRAY_LEN(g->kvm->gsi_used) - 1; gsi++) {
+		g->kvm->gsi_used[gsi] = 1;
+		if (routes->nr < KVM_ROUTES_MAX)
+			routes->entries[routes->nr++] = (struct kvm_irq_routing_entry){
+				.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI
+			};
+	}
+	nr = routes->nr;
+	CHECK_EQ(bus_msi_new(g->bus, &m), 0);
+	CHECK_EQ(m.gsi, gsi);
+	bus_msi_update(g->bus, &m, 0xfee00000, 0x30);
+	CHECK_EQ(routes->nr, nr + 1);
+	CHECK_EQ(routes->entries[nr].gsi, gsi);
+	bus_msi_free(g->bus, &m);
+	guest_free(g);
+}
+
 static void test_slots(void)
 {
 	struct guest *g = guest_new(count_code, sizeof(count_code), 1);
@@ -520,6 +546,7 @@ static const struct test_case cases[] = {
 	{ "guest: application processors wait for SIPI", test_aps_wait },
 	{ "host: a doorbell signals without an exit", test_doorbell },
 	{ "host: 200 MSI routes come and go", test_msi_routes },
+	{ "host: as many MSI routes as vectors", test_msi_routes_full },
 	{ "host: slots come and go, dirty log starts clean", test_slots },
 };
 
