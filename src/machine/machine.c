@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "conf/conf.h"
@@ -123,12 +124,24 @@ static int make_viewer(struct machine *m, struct err *err)
 	return r;
 }
 
+/* Each interrupt vector and queue that the guest uses is a descriptor: the usual soft limit of 1024 is too low. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+		return;
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
 static int build(struct machine *m, struct err *err)
 {
 	int r = settings_init(&m->set, m->conf, err);
 
 	if (r < 0)
 		return r;
+	raise_descriptor_limit();
 	m->loop = loop_new(LOOP_AUTO, err);
 	if (!m->loop)
 		return -ENOMEM;

@@ -399,6 +399,23 @@ static void test_inherited_signals(void)
 	box_free(b);
 }
 
+/* More vectors than 1000 are possible, and one without a descriptor is an interrupt that never comes. */
+static void test_descriptor_limit(void)
+{
+	struct box *b = box_new(idle_code, sizeof(idle_code));
+	struct rlimit old, lim;
+
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+	lim = old;
+	lim.rlim_cur = MIN(old.rlim_max, 256);
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &lim), 0);
+	box_make(b);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &lim), 0);
+	CHECK_EQ(lim.rlim_cur, lim.rlim_max);
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+	box_free(b);
+}
+
 static const struct test_case cases[] = {
 	{ "a start that fails is an error and no crash", test_start_fails },
 	{ "the end comes while somebody watches", test_end_with_viewer },
@@ -406,6 +423,7 @@ static const struct test_case cases[] = {
 	{ "pause and resume: the last word counts", test_last_word_counts },
 	{ "a guest that asks twice is reset once", test_reset_once },
 	{ "a guest that resets itself for ever does not fill the log", test_reset_storm },
+	{ "descriptors: as many as the host allows", test_descriptor_limit },
 	{ "ignored signals are not inherited", test_inherited_signals },
 };
 
