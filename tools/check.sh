@@ -31,10 +31,10 @@ format_release=14
 step()
 {
 	local name=$1 limit=$(($2 * patience)) log=build/check/${1//[^A-Za-z0-9-]/_}.log
-	local start=$SECONDS counts ok bad status
+	local start=$SECONDS counts ok bad status cpu TIMEFORMAT='%U + %S'
 	shift 2
 	printf '%-30s ' "$name"
-	timeout -k 10 "$limit" tools/check.sh step "$@" > "$log" 2>&1 < /dev/null
+	cpu=$({ time timeout -k 10 "$limit" tools/check.sh step "$@" > "$log" 2>&1 < /dev/null; } 2>&1)
 	status=$?
 	counts=$(sed -n 's/^\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
 	counts=${counts:-$((status == 0)) $((status != 0))}
@@ -44,7 +44,7 @@ step()
 	passed=$((passed + ok))
 	failed=$((failed + bad))
 	if [ "$bad" = 0 ]; then
-		printf 'ok %6d passed %5d s\n' "$ok" $((SECONDS - start))
+		printf 'ok %6d passed %5d s (processors: %s s)\n' "$ok" $((SECONDS - start)) "$cpu"
 		grep -E '^(skipped|note): ' "$log"
 		return
 	fi

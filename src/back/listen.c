@@ -108,7 +108,7 @@ static int open_one(const struct addrinfo *ai)
 
 static void describe(int fd, char *text, size_t size)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = { 0 };
 	socklen_t len = sizeof(sa);
 	char host[NI_MAXHOST], port[NI_MAXSERV];
 

@@ -39,7 +39,7 @@ static int find_running(const struct vm *vm, const char *name, struct guest *g,
 static int command(const struct guest *g, const char *text, struct err *err)
 {
 	uint64_t end = clock_mono_ns() + ANSWER_MS * NS_PER_MS;
-	struct run_state state;
+	struct run_state state = { 0 };
 	int r;
 
 	for (;;) {
@@ -92,7 +92,7 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 
 static int stop_one(const struct vm *vm, const char *name)
 {
-	struct run_state state;
+	struct run_state state = { 0 };
 	struct guest g;
 	struct err err;
 
@@ -115,7 +115,7 @@ static int stop_one(const struct vm *vm, const char *name)
 static int await_off(const struct vm *vm, const char *name, uint64_t end_ns, bool force)
 {
 	uint64_t now = clock_mono_ns();
-	struct run_state state;
+	struct run_state state = { 0 };
 	struct guest g;
 
 	if (store_find(&vm->store, name, &g) < 0 ||
@@ -177,7 +177,7 @@ static int flag_restart(const struct guest *g)
 
 int verb_restart(struct vm *vm, int argc, char **argv)
 {
-	struct run_state state;
+	struct run_state state = { 0 };
 	struct guest g;
 	struct err err;
 
@@ -219,7 +219,7 @@ static int begin_forced(struct vm *vm, int argc, char **argv, struct guest *g,
 
 int verb_reset(struct vm *vm, int argc, char **argv)
 {
-	struct run_state state;
+	struct run_state state = { 0 };
 	struct guest g;
 	struct err err;
 	int r = begin_forced(vm, argc, argv, &g, &state);
@@ -231,7 +231,7 @@ int verb_reset(struct vm *vm, int argc, char **argv)
 
 int verb_poweroff(struct vm *vm, int argc, char **argv)
 {
-	struct run_state state;
+	struct run_state state = { 0 };
 	struct guest g;
 	int r = begin_forced(vm, argc, argv, &g, &state);
 
