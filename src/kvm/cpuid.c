@@ -2,6 +2,7 @@
 /* Copyright (c) 2026 the khyve authors */
 #include "kvm/kvm_priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,7 @@ int kvm_cpuid_supported(int dev_fd, struct kvm_cpuid2 **out)
 	if (ioctl(dev_fd, KVM_GET_SUPPORTED_CPUID, c) < 0) {
 		int r = -errno;
 
+		assert(r < 0);
 		free(c);
 		return r;
 	}

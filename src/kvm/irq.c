@@ -111,6 +111,12 @@ void kvm_msi_free(void *arg, struct bus_msi *m)
 	m->gsi = -1;
 }
 
+static bool same_route(const struct kvm_irq_routing_entry *a, const struct kvm_irq_routing_entry *b)
+{
+	return a->u.msi.address_lo == b->u.msi.address_lo &&
+	       a->u.msi.address_hi == b->u.msi.address_hi && a->u.msi.data == b->u.msi.data;
+}
+
 /* The route is made when the guest first gives the vector an address, and kept from then on. */
 void kvm_msi_update(void *arg, struct bus_msi *m)
 {
@@ -129,7 +135,7 @@ void kvm_msi_update(void *arg, struct bus_msi *m)
 		e = &k->routes->entries[k->routes->nr++];
 		fresh = true;
 	}
-	if (e && (fresh || memcmp(e, &want, sizeof(want)) != 0)) {
+	if (e && (fresh || !same_route(e, &want))) {
 		*e = want;
 		r = routes_commit(k);
 		if (r == 0 && fresh)

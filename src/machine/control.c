@@ -90,6 +90,7 @@ append_line(struct control_client *c, const char *prefix, const char *fmt, va_li
 {
 	char line[CONTROL_LINE_MAX];
 	int n = snprintf(line, sizeof(line) - 1, "%s", prefix);
+	size_t len;
 
 	if (n < 0 || (size_t)n >= sizeof(line) - 1)
 		return;
@@ -97,7 +98,9 @@ append_line(struct control_client *c, const char *prefix, const char *fmt, va_li
 	for (char *p = line; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
-	strcat(line, "\n");
+	len = strlen(line);
+	line[len] = '\n';
+	line[len + 1] = '\0';
 	client_append(c, line);
 }
 

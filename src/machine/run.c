@@ -200,9 +200,9 @@ static void on_act(struct loop_post *p)
 				  __ATOMIC_ACQ_REL);
 	if (wish == WISH_RESUME && m->state == MACHINE_PAUSED)
 		go(m);
-	else if (wish == WISH_PAUSE && m->state == MACHINE_RUNNING)
-		drain(m, wish);
-	else if (wish < WISH_PAUSE && !(wish == WISH_RESET && m->state == MACHINE_WAITING))
+	else if (wish == WISH_PAUSE ? m->state == MACHINE_RUNNING
+				    : wish < WISH_PAUSE &&
+					      !(wish == WISH_RESET && m->state == MACHINE_WAITING))
 		drain(m, wish);
 }
 

@@ -93,7 +93,7 @@ static int append_reply(char *out, size_t size, const char *line)
 
 static int read_reply(struct reader *rd, char *out, size_t size, struct err *err)
 {
-	char *line;
+	char *line = rd->buf;
 	int r;
 
 	for (;;) {
@@ -112,7 +112,7 @@ static int read_reply(struct reader *rd, char *out, size_t size, struct err *err
 
 static int talk(struct reader *rd, const char *command, char *out, size_t size, struct err *err)
 {
-	char text[128], *line;
+	char text[128], *line = rd->buf;
 	int n = snprintf(text, sizeof(text), "%s\n", command);
 	int r = read_line(rd, &line);
 

@@ -121,9 +121,8 @@ static size_t on_header(char *line, size_t one, size_t len, void *arg)
 	(void)one;
 	if (len >= 5 && strncasecmp(line, "HTTP/", 5) == 0)
 		f->seen[0] = '\0';
-	else if (take_header(line, len, "etag:", value, sizeof(value)) && value[0] == '"')
-		(void)str_copy(f->seen, sizeof(f->seen), value);
-	else if (!f->seen[0] && take_header(line, len, "last-modified:", value, sizeof(value)))
+	else if ((take_header(line, len, "etag:", value, sizeof(value)) && value[0] == '"') ||
+		 (!f->seen[0] && take_header(line, len, "last-modified:", value, sizeof(value))))
 		(void)str_copy(f->seen, sizeof(f->seen), value);
 	return len;
 }
