@@ -204,7 +204,9 @@ wait_inside()
 end_wait()
 {
 	local port=$1 log=$demo/vncsnapshot.log
+	tick_off
 	echo "\$ vncsnapshot 127.0.0.1:$((port - 5900)) first.jpg"
+	doing "waiting for the VNC client's first picture"
 	timeout 60 vncsnapshot -quiet "127.0.0.1:$((port - 5900))" "$demo/first.jpg" > "$log" 2>&1 ||
 		{ cat "$log"; die "the VNC client could not connect to 127.0.0.1:$port"; }
 }
@@ -228,7 +230,6 @@ outside()
 	doing "waiting for the guest's host to be up and the guest to be made"
 	wait_inside "$talk/port"
 	port=${host_port:-$(cat "$talk/port")}
-	tick_off
 	end_wait "$port"
 	touch "$talk/watched"
 	doing "waiting for the installer's menu"
