@@ -252,8 +252,9 @@ int run_console(const struct guest *g, const char *what, char *out, size_t size)
 	const char *value;
 	int r = run_path(g, RUN_CONSOLE, path, sizeof(path));
 
-	if (r == 0)
-		r = gconf_load(path, &conf, NULL);
+	if (r < 0)
+		return r;
+	r = gconf_load(path, &conf, NULL);
 	if (r < 0)
 		return r;
 	value = gconf_get(conf, what);

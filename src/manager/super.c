@@ -382,7 +382,7 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 	struct plan_opts opts = { .iso = s->opts->iso,
 				  .first = s->run == 1,
 				  .foreground = s->opts->foreground };
-	struct gconf *conf;
+	struct gconf *conf = NULL;
 	struct plan plan;
 	bool ended = false;
 	int r = guest_need_uuid(s->g, err);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
+#include <stdio.h>
+#include <string.h>
+
 #include "bench/tb.h"
 #include "hw/lpc.h"
 #include "hw/models.h"
+#include "hw/table.h"
 #include "run.h"
 #include "util/clock.h"
 #include "util/err.h"
@@ -371,6 +375,33 @@ static void odd_widths(void)
 	tb_free(s.tb);
 }
 
+/* The list that is printed names every model once, in its own line, and each is found by that name. */
+static void table(void)
+{
+	char text[4096] = "";
+	FILE *f = fmemopen(text, sizeof(text), "w");
+	char *rest = text, *line;
+	int n = 0;
+
+	CHECK(f);
+	hw_print(f);
+	fclose(f);
+	while ((line = strsep(&rest, "\n")) && *line) {
+		const struct dev_ops *ops;
+		char name[32];
+
+		CHECK_EQ(sscanf(line, "%31s", name), 1);
+		ops = hw_find(name);
+		CHECK(ops);
+		CHECK(ops == hw_table[n]);
+		CHECK(strstr(line, ops->help));
+		n++;
+	}
+	CHECK(n > 0 && !hw_table[n]);
+	CHECK(!hw_find("ahc"));
+	CHECK(!hw_find(""));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -388,6 +419,7 @@ int main(int argc, char **argv)
 		{ "ECAM", ecam },
 		{ "PAM", pam },
 		{ "odd widths (G-08)", odd_widths },
+		{ "table of models", table },
 	};
 
 	return RUN_CASES(cases, argc, argv);

@@ -8,6 +8,7 @@
 
 #include "fuzz/fuzz.h"
 #include "fw/flash.h"
+#include "util/bytes.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -157,7 +158,7 @@ static void check(struct world *w)
 	assert(fd_pread_full(w->vars_fd, file, VARS_LEN, 0) == 0);
 	assert(memcmp(file, w->file, VARS_LEN) == 0);
 	for (uint32_t i = 0; i < VARS_LEN && w->mode != STATUS; i += 8)
-		assert(tb_read(w->tb, VARS_BASE + i, 8) == *(uint64_t *)(void *)(w->vars + i));
+		assert(tb_read(w->tb, VARS_BASE + i, 8) == get_le64(w->vars + i));
 	for (uint32_t i = 0; i < CODE_LEN; i += 8)
 		assert(tb_read(w->tb, CODE_BASE + i, 8) == 0xc0c0c0c0c0c0c0c0);
 }
