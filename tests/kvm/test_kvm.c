@@ -390,9 +390,9 @@ static void test_msi_routes_full(void)
 	for (gsi = BUS_GSIS; gsi < ARRAY_LEN(g->kvm->gsi_used) - 1; gsi++) {
 		g->kvm->gsi_used[gsi] = 1;
 		if (routes->nr < KVM_ROUTES_MAX)
-			routes->entries[routes->nr++] = (struct kvm_irq_routing_entry){
-				.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI
-			};
+			routes->entries[routes->nr++] =
+				(struct kvm_irq_routing_entry){ .gsi = gsi,
+								.type = KVM_IRQ_ROUTING_MSI };
 	}
 	nr = routes->nr;
 	CHECK_EQ(bus_msi_new(g->bus, &m), 0);
