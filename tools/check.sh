@@ -214,8 +214,8 @@ full()
 	step "tests (gcc, tsan)" 600 tests build-tsan threads
 	step "clang-tidy" 900 check_tidy
 	step "cppcheck" 300 check_cppcheck
-	step "fuzzing" 900 tests/fuzz/run --time 5
-	step "canaries" 900 tests/fuzz/run --canary --time 60
+	step "fuzzing" 900 tests/fuzz/run --time 5 --seed 1
+	step "canaries" 1500 tests/fuzz/run --canary --time 120 --seed 1
 	step "KVM" 400 tests/host/run --quiet --timeout 300 -- build/test_kvm
 	step "guests" 1800 tests/guest/run
 }

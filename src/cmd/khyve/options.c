@@ -215,6 +215,7 @@ static int name_guest(struct conf *c, int argc, char **argv, int *status, struct
 		return err_set(err, -EINVAL, "one guest name is enough: \"%s\" is too much",
 			       argv[optind + 1]);
 	}
+	*status = OPTIONS_BAD_VALUE;
 	if (optind < argc)
 		return conf_set(c, "name", argv[optind], "the guest name", err);
 	return 0;
@@ -259,7 +260,7 @@ int options_parse(struct conf *c, int argc, char **argv, enum options_action *ac
 			*action = letter == 's' ? OPTIONS_HELP_SLOTS : OPTIONS_HELP_LPC;
 			return 0;
 		}
-		*status = fl->bad_status;
+		*status = fl->bad_status ? fl->bad_status : OPTIONS_BAD_VALUE;
 		r = 0;
 		if (fl->fn)
 			r = fl->fn(c, optarg, err);
