@@ -51,7 +51,7 @@ def test_start_and_stop(s):
     eq(s.run_files(), ["com1.sock", "console", "control.sock", "khyve.run", "run.lock", "supervisor.lock"])
     eq(s.read(s.path("guest/console")), f"com1={s.path('guest/com1.sock')}\n")
     eq(s.read(s.path("guest/run.lock")).splitlines()[:2], [socket.gethostname(), f"pid={pid}"])
-    eq(s.read(s.path("guest/fake.seen")), "fds 0 1 2 3\nleaks 0\nargs guest\nnice 0\n")
+    eq(s.read(s.path("guest/fake.seen")), f"fds 0 1 2 3\nleaks 0\nargs guest\nnice {os.nice(0)}\n")
     eq(os.readlink(f"/proc/{pid}/cwd"), s.path("guest"))
     r = s.vm("start", "guest", status=1)
     eq(r.out, f"Starting guest\n  * found guest in {s.path('guest')}\n"
