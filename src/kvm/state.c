@@ -122,12 +122,24 @@ int kvm_state_save(struct kvm_vcpu *v, struct err *err)
 	return 0;
 }
 
+/*
+ * KVM on AMD clears the nested page table root of a vCPU that shut down, and loads it anew only when a control register
+ * changes. So one does: CR0.TS goes on and, with the registers themselves, off.
+ */
+static int reload_page_tables(struct kvm_vcpu *v)
+{
+	struct kvm_sregs changed = v->initial->sregs;
+
+	changed.cr0 ^= BIT64(3);
+	return ioctl(v->fd, KVM_SET_SREGS, &changed);
+}
+
 int kvm_state_restore(struct kvm_vcpu *v, struct err *err)
 {
 	struct kvm_vcpu_state *s = v->initial;
 
 	/* Events and mode first, then what depends on them; the APIC after its base, MSRs after the APIC. */
-	if (ioctl(v->fd, KVM_SET_VCPU_EVENTS, &s->events) < 0 ||
+	if (ioctl(v->fd, KVM_SET_VCPU_EVENTS, &s->events) < 0 || reload_page_tables(v) < 0 ||
 	    ioctl(v->fd, KVM_SET_SREGS, &s->sregs) < 0 ||
 	    ioctl(v->fd, KVM_SET_REGS, &s->regs) < 0 ||
 	    ioctl(v->fd, KVM_SET_LAPIC, &s->lapic) < 0 ||
