@@ -233,8 +233,3 @@ int machine_load(struct machine *m, struct err *err)
 	};
 	return kvm_set_entry64(m->kvm, &entry, err);
 }
-
-void machine_print_keys(FILE *f)
-{
-	conf_print_keys(settings_keys, f);
-}

@@ -32,7 +32,4 @@ enum machine_exit machine_run(struct machine *m, struct err *err);
 /* The path of a running program's sibling: NAME beside khyve, or in the libexec folder. For programs khyve starts. */
 int machine_find_program(const char *name, char *out, size_t size);
 
-/* Prints the settings of the machine itself, for `khyve -o help`. */
-void machine_print_keys(FILE *f);
-
 #endif
