@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "back/blk.h"
+#include "back/net.h"
 #include "bus/bus.h"
 #include "loop/loop.h"
 
@@ -43,6 +44,8 @@ struct env_ops {
 	struct blk *(*blk_open)(const struct env *env, const struct blk_spec *spec,
 				struct err *err);
 	struct chr *(*chr_open)(const struct env *env, const char *spec, struct err *err);
+	struct net *(*net_open)(const struct env *env, const struct net_spec *spec,
+				struct err *err);
 };
 
 /* A model: one const instance each, listed in hw/table.c. All calls are made with the device lock held. */
@@ -186,6 +189,18 @@ void dev_event_fini(struct dev_event *e); /* accepts one never made (zeroed) */
  */
 struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 			 void (*batch_end)(struct dev *d), struct err *err);
+
+/*
+ * Opens a line whose completions and events (each may be NULL) arrive with the lock held; batch_end runs after each
+ * batch. The model closes it with net_close() in fini. NULL and err set on failure.
+ */
+struct dev_net_events {
+	void (*readable)(struct dev *d, unsigned int q);
+	void (*link)(struct dev *d, bool up);
+	void (*batch_end)(struct dev *d);
+};
+struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
+			 const struct dev_net_events *ev, struct err *err);
 
 /* For entries that are none of the above (input sinks, chr callbacks), on any thread. */
 void dev_lock(struct dev *d);
