@@ -165,6 +165,16 @@ void dev_reset(struct dev *d)
 	dev_unlock(d);
 }
 
+bool dev_link(struct dev *d, int plug)
+{
+	bool up;
+
+	dev_lock_on_loop(d);
+	up = d->ops->link(d, plug);
+	dev_unlock(d);
+	return up;
+}
+
 /* --- regions --- */
 
 static uint64_t region_read(void *arg, uint64_t offset, unsigned int size)

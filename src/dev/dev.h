@@ -29,6 +29,7 @@ struct state;
 /* All that a model may touch of the world. Valid until the device is gone. */
 struct env {
 	const char *name; /* instance, for logs: "nvme-0:4.0" */
+	const char *guest; /* whose device it is; may be NULL */
 	struct loop *loop;
 	struct bus *bus;
 	const struct mem *mem;
@@ -68,6 +69,11 @@ struct dev_ops {
 	void (*reset)(struct dev *d);
 	/* Frees what init made; must accept a half-made instance. May be NULL. */
 	void (*fini)(struct dev *d);
+	/*
+	 * Network cards: plugs the cable in (1), pulls it (0) or leaves it (-1); returns whether the link is up now.
+	 * In every state. NULL: no network card.
+	 */
+	bool (*link)(struct dev *d, int plug);
 	/* Adds the device's objects to the DSDT. May be NULL. */
 	void (*acpi)(const struct dev *d, struct aml *aml);
 };
@@ -109,6 +115,8 @@ int dev_start(struct dev *d, struct err *err);
 void dev_pause(struct dev *d, void (*on_paused)(struct dev *d, void *arg), void *arg);
 void dev_resume(struct dev *d);
 void dev_reset(struct dev *d);
+/* ops->link, which must exist. Loop's thread. */
+bool dev_link(struct dev *d, int plug);
 
 /* --- for models --- */
 /* Said by the model once it has nothing in flight after pause. */

@@ -3,11 +3,13 @@
 #include "machine/machine_priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/str.h"
 
 static int no_operand(const char *operand, struct err *err)
 {
@@ -109,6 +111,43 @@ static int cmd_poweroff(void *arg, struct control_client *c, const char *operand
 	return r;
 }
 
+/* The network card that a person means: its name, or its number in the order of the slots. NULL: none. */
+static struct dev *find_card(struct machine *m, const char *which)
+{
+	uint64_t wanted = UINT64_MAX, n = 0;
+	struct dev *d;
+
+	(void)str_u64(which, &wanted);
+	list_for_each(d, &m->devs, link)
+		if (d->ops->link && (n++ == wanted || strcmp(d->name, which) == 0))
+			return d;
+	return NULL;
+}
+
+static int cmd_link(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	struct machine *m = arg;
+	char which[64] = "", how[8] = "";
+	bool up;
+	struct dev *d;
+
+	if (!operand || !*operand) {
+		list_for_each(d, &m->devs, link)
+			if (d->ops->link)
+				control_reply(c, d->name, "%s", dev_link(d, -1) ? "up" : "down");
+		return 0;
+	}
+	if (sscanf(operand, "%63s %7s", which, how) != 2 ||
+	    (strcmp(how, "up") != 0 && strcmp(how, "down") != 0))
+		return err_set(err, -EINVAL, "use: link, or link CARD up|down");
+	d = find_card(m, which);
+	if (!d)
+		return err_set(err, -ENOENT, "no network card %s; link alone lists them", which);
+	up = dev_link(d, how[0] == 'u');
+	control_reply(c, d->name, "%s", up ? "up" : "down");
+	return 0;
+}
+
 static int cmd_log_level(void *arg, struct control_client *c, const char *operand, struct err *err)
 {
 	static const char *const names[] = { "error", "warn", "info", "debug" };
@@ -154,6 +193,7 @@ const struct control_cmd machine_commands[] = {
 	{ "reset", "hard reset, as the button of a machine", cmd_reset },
 	{ "poweroff", "press the ACPI power button", cmd_poweroff },
 	{ "quit", "switch off at once", cmd_quit },
+	{ "link", "network cards; CARD up|down: plug the cable in or pull it", cmd_link },
 	{ "log-level", "show or set: error, warn, info, debug", cmd_log_level },
 	{ "events", "report state changes on this connection", cmd_events },
 	{ "help", "this list", cmd_help },

@@ -223,7 +223,8 @@ int machine_add_devices(struct machine *m, struct err *err)
 {
 	int r;
 
-	m->env = (struct env){ .loop = m->loop,
+	m->env = (struct env){ .guest = m->set.name,
+			       .loop = m->loop,
 			       .bus = m->bus,
 			       .mem = m->mem,
 			       .input = &m->input,
