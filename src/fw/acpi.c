@@ -362,7 +362,7 @@ static uint32_t write_madt(struct blob *b, const struct fw_acpi_spec *s)
 
 static uint32_t write_mcfg(struct blob *b, uint64_t ecam)
 {
-	struct mcfg m = { .base = ecam, .last_bus = 255 };
+	struct mcfg m = { .base = ecam, .last_bus = FW_LAST_BUS };
 	uint32_t at = begin_table(b, "MCFG", 1, &m, sizeof(m));
 
 	end_table(b, at);

@@ -9,6 +9,9 @@
 
 struct aml;
 
+/* There is one PCI bus and no bridge. What the tables name, systems search: device by device, at two exits each. */
+#define FW_LAST_BUS 0
+
 /* What the chipset says at the moment the tables are made. Ranges are inclusive; first > last means none. */
 struct acpi_range {
 	uint64_t first, last;

@@ -23,7 +23,7 @@ static bool range_exists(const struct acpi_range *r)
 static void write_windows(struct aml *a, const struct acpi_view *v)
 {
 	aml_begin_resources(a, "_CRS");
-	aml_res_bus_window(a, 0, 255);
+	aml_res_bus_window(a, 0, FW_LAST_BUS);
 	aml_res_io(a, 0xcf8, 8);
 	aml_res_io_window(a, 0, 0xcf7);
 	aml_res_io_window(a, 0xd00, 0xffff);

@@ -370,7 +370,7 @@ static void test_follows_firmware(void)
 	t = find_table(BLOB_RSDP, "MCFG");
 	CHECK(t);
 	CHECK_EQ(get_le64(t + 44), 0xe0000000);
-	CHECK(t[54] == 0 && t[55] == 255);
+	CHECK(t[54] == 0 && t[55] == 0);
 	dsdt = find_dsdt(BLOB_RSDP);
 	CHECK(has_window32(dsdt, 0x80000000, 0xdfffffff));
 	CHECK(has_window32(dsdt, 0xf0000000, 0xfebfffff));
@@ -583,7 +583,7 @@ static void test_iasl(void)
 	static const char *const madt[] = { "[Interrupt Source Override]", "[Local APIC NMI]",
 					    "Local Apic ID : 04" };
 	static const char *const mcfg[] = { "Base Address : 00000000E0000000",
-					    "End Bus Number : FF" };
+					    "End Bus Number : 00" };
 	static const char *const waet[] = { "PM timer, one read only : 1" };
 	static const char *const dsdt[] = {
 		"EisaId (\"PNP0A08\")",
