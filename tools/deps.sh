@@ -12,10 +12,10 @@ set -eu -o pipefail
 build="build-essential pkg-config meson ninja-build python3
 	liburing-dev zlib1g-dev libssl-dev libcurl4-openssl-dev libjansson-dev"
 demo="ovmf grub-common grub-efi-amd64-bin mtools xorriso busybox-static cpio kmod xz-utils
-	fdisk dosfstools e2fsprogs nftables qemu-system-x86 linux-image-amd64 linux-headers-amd64
+	fdisk dosfstools e2fsprogs efibootmgr nftables qemu-system-x86 linux-image-amd64 linux-headers-amd64
 	tigervnc-viewer vncsnapshot xvfb procps iproute2"
 test="clang clang-format clang-tidy cppcheck libclang-rt-dev mandoc shellcheck acpica-tools
-	valgrind gcovr strace git imagemagick tightvncpasswd"
+	valgrind gcovr strace git imagemagick tightvncpasswd iperf3"
 
 # The installer's package carries the release's number in its name.
 installer()

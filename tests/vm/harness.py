@@ -72,8 +72,13 @@ class Store:
         self.conf = os.path.join(self.top, "khyve.conf")
         self.user = user
         self.write(self.conf, "")
+        self.program, fake = VM, FAKE
+        if user:
+            # The clone may lie where only its owner may look.
+            self.program, fake = (shutil.copy(path, self.top) for path in (VM, FAKE))
+            shutil.copytree(os.path.join(os.path.dirname(VM), "share"), os.path.join(self.top, "share"))
         self.env = {"PATH": os.environ["PATH"], "HOME": self.top, "VM_DIR": self.dir,
-                    "KHYVE": FAKE, "KHYVE_CONF": self.conf, "TZ": "UTC"}
+                    "KHYVE": fake, "KHYVE_CONF": self.conf, "TZ": "UTC"}
         if "ASAN_OPTIONS" in os.environ:
             self.env["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"]
         if user:
@@ -93,7 +98,7 @@ class Store:
         return os.path.join(self.dir, *parts)
 
     def popen(self, *args, **kw):
-        return subprocess.Popen([VM, *args], env=self.env, cwd=self.top, user=self.user, text=True,
+        return subprocess.Popen([self.program, *args], env=self.env, cwd=self.top, user=self.user, text=True,
                                 **kw)
 
     def vm(self, *args, stdin="", status=None):
