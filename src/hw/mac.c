@@ -53,8 +53,8 @@ int mac_make(const struct env *env, const char *text, uint8_t *mac, struct err *
 
 	if (text) {
 		if (!parse(text, out))
-			return err_set(err, -EINVAL, "mac=%s: use six bytes, as in 58:9c:fc:01:02:03",
-				       text);
+			return err_set(err, -EINVAL,
+				       "mac=%s: use six bytes, as in 58:9c:fc:01:02:03", text);
 		if (!mac_is_station(out))
 			return err_set(err, -EINVAL,
 				       "mac=%s: this is not the address of one card: make the "
