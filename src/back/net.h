@@ -40,6 +40,7 @@ struct net_hdr { /* virtio 1.2 s5.1.6, little-endian; the layout of the tap's vn
 #define NET_MTU_MAX 65535u
 #define NET_FRAME_MAX (NET_HDR_LEN + 65535u + NET_ETH_LEN + 4u) /* 4: a VLAN tag */
 #define NET_QUEUES_MAX 8u
+#define NET_IOV_MAX 512u
 
 enum net_offload { /* what the receiver of frames copes with */
 		   NET_O_CSUM = 1 << 0, /* NEEDS_CSUM; the others need it */
@@ -47,12 +48,16 @@ enum net_offload { /* what the receiver of frames copes with */
 		   NET_O_TSO6 = 1 << 2,
 		   NET_O_ECN = 1 << 3,
 		   NET_O_USO = 1 << 4,
+		   NET_O_ALL = 0x1f,
 };
 
 struct net_req {
-	const struct iovec *
-		iov; /* the header is in the first NET_HDR_LEN bytes, however the iovecs split it */
-	unsigned int iovcnt;
+	/*
+	 * The header is in the first NET_HDR_LEN bytes, however the iovecs split it. To receive, the array has room for
+	 * one more behind iovcnt, which the line writes to: that is how it sees that a frame is longer.
+	 */
+	struct iovec *iov;
+	unsigned int iovcnt; /* 1 to NET_IOV_MAX */
 	/*
 	 * Sent: 0 or -errno (-EINVAL: header and frame do not agree; -ENOBUFS, -EIO, -ENETDOWN: dropped). Received:
 	 * bytes with header, -EAGAIN: no frame waits, -EMSGSIZE: it was longer than the iovecs and is dropped.
@@ -86,6 +91,8 @@ struct net *net_open(struct loop *l, const struct net_spec *spec, struct err *er
 /* Two lines connected to each other in memory; what one sends the other receives, at most depth frames wait. */
 int net_open_pair(struct loop *l, unsigned int queues, unsigned int depth, struct net **a,
 		  struct net **b);
+/* Pulls the cable of a pair, or puts it back: both ends lose their link. Up at first. */
+void net_pair_link(struct net *n, bool up);
 /* No request may be in flight. NULL is fine. */
 void net_close(struct net *n);
 const struct net_info *net_info_get(const struct net *n);
@@ -105,9 +112,11 @@ struct net_events {
 	void (*enter)(void *arg);
 	void (*leave)(void *arg);
 };
+/* ev is copied. Not while requests are in flight. */
 void net_set_events(struct net *n, const struct net_events *ev, void *arg);
 /* Switches readable on or off for q. Off at first. Loop's thread. */
 void net_want(struct net *n, unsigned int q, bool on);
+/* Any thread. */
 bool net_link_up(const struct net *n);
 
 /* What the guest copes with, of net_info's offloads; none at first and after a reset. Any thread. */

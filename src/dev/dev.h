@@ -93,7 +93,7 @@ struct dev {
 	void (*on_paused)(struct dev *d, void *arg);
 	void *on_paused_arg;
 	struct list timers, posts; /* of struct dev_timer and dev_post */
-	struct list batches; /* of the disks it opened */
+	struct list batches; /* of the disks and lines it opened */
 	struct list link; /* for the owner of the device */
 };
 

@@ -6,12 +6,12 @@
 #include "dev/dev_priv.h"
 #include "util/err.h"
 
-static void batch_enter(void *arg)
+void dev_batch_enter(void *arg)
 {
 	dev_lock_on_loop(((struct dev_batch *)arg)->dev);
 }
 
-static void batch_leave(void *arg)
+void dev_batch_leave(void *arg)
 {
 	struct dev_batch *b = arg;
 
@@ -38,6 +38,6 @@ struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 	b->dev = d;
 	b->end = batch_end;
 	list_append(&d->batches, &b->link);
-	blk_set_batch(blk, batch_enter, batch_leave, b);
+	blk_set_batch(blk, dev_batch_enter, dev_batch_leave, b);
 	return blk;
 }

@@ -25,7 +25,14 @@ static struct chr *open_chr(const struct env *env, const char *spec, struct err 
 	return chr_open(env->loop, spec, err);
 }
 
-static const struct env_ops env_ops = { .blk_open = open_blk, .chr_open = open_chr };
+static struct net *open_net(const struct env *env, const struct net_spec *spec, struct err *err)
+{
+	return net_open(env->loop, spec, err);
+}
+
+static const struct env_ops env_ops = { .blk_open = open_blk,
+					.chr_open = open_chr,
+					.net_open = open_net };
 
 /* Binds the settings below node and makes the device. name must live as long as the machine: it is kept in env. */
 static int add(struct machine *m, const struct conf *conf, const char *node,

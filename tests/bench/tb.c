@@ -53,7 +53,14 @@ static struct chr *open_chr(const struct env *env, const char *spec, struct err 
 	return c;
 }
 
-static const struct env_ops env_ops = { .blk_open = open_disk, .chr_open = open_chr };
+static struct net *open_net(const struct env *env, const struct net_spec *spec, struct err *err)
+{
+	return tb_net_open(env->arg, spec, err);
+}
+
+static const struct env_ops env_ops = { .blk_open = open_disk,
+					.chr_open = open_chr,
+					.net_open = open_net };
 
 /* --- the machine --- */
 
@@ -103,6 +110,7 @@ void tb_free(struct tb *tb)
 	while (tb->ndevs > 0)
 		dev_free(tb->devs[--tb->ndevs].dev);
 	tb_run(tb);
+	tb_net_drop(tb, 0);
 	for (unsigned int i = 0; i < TB_MAX_SLOTS; i++)
 		assert(!tb->host.slots[i].slot);
 	assert(tb->host.nbells == 0);
@@ -145,7 +153,7 @@ static void *bind_conf(const struct dev_ops *ops, const char *text, struct err *
 
 struct dev *tb_add(struct tb *tb, const struct dev_ops *ops, const char *conf, struct err *err)
 {
-	unsigned int ndisks = tb->ndisks, nchrs = tb->nchrs;
+	unsigned int ndisks = tb->ndisks, nchrs = tb->nchrs, nnets = tb->nnets;
 	struct tb_dev *t = &tb->devs[tb->ndevs];
 	struct env env = { .name = t->name,
 			   .loop = tb->loop,
@@ -178,6 +186,7 @@ fail:
 	/* The model has closed what it had opened. */
 	tb->ndisks = ndisks;
 	tb->nchrs = nchrs;
+	tb_net_drop(tb, nnets);
 	t->dev = NULL;
 	return NULL;
 }
@@ -345,6 +354,8 @@ void tb_release_all(struct tb *tb)
 		return;
 	for (unsigned int i = 0; i < tb->ndisks; i++)
 		tb_fault(tb, i, NULL);
+	for (unsigned int i = 0; i < tb->nnets; i++)
+		tb_net_fault(tb, i, NULL);
 	tb_run(tb);
 }
 
@@ -354,6 +365,12 @@ bool tb_balanced(struct tb *tb)
 		struct blk_stats s;
 
 		blk_stats_get(tb->disks[i], &s);
+		if (s.accepted != s.completed)
+			return false;
+	}
+	for (unsigned int i = 0; i < tb->nnets; i++) {
+		struct net_stats s = tb_net_stats(tb, i);
+
 		if (s.accepted != s.completed)
 			return false;
 	}

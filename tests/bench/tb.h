@@ -32,7 +32,7 @@ struct tb_opts {
 		engine; /* LOOP_AUTO (0) means LOOP_FAKE here; say LOOP_URING or LOOP_EPOLL for real ones */
 	bool high_ram; /* a second region at TB_HIGH_GPA, and one that touches the first at TB_RAM */
 	uint64_t disk_size; /* of disks opened without a path; 0: 8 MiB */
-	bool faults; /* wrap every disk in the fault engine */
+	bool faults; /* wrap every disk and every line in the fault engine */
 	bool no_doorbells; /* doorbells cannot be registered: writes reach the handlers */
 	bool no_slots; /* slots cannot be added */
 	bool screen; /* there is one, for a display */
@@ -142,9 +142,33 @@ struct input *tb_input(struct tb *tb);
 struct screen *tb_screen(struct tb *tb);
 /* With faults: the n-th disk fails or holds as told; f NULL: behaves again and releases what it held. */
 void tb_fault(struct tb *tb, unsigned int n, const struct blk_fault *f);
+/*
+ * Lines: every net that a model opens is one end of a pair, with the queues of its settings; the test holds the other
+ * end, which takes all offloads. With backend=none it is not connected and has no peer.
+ */
+/* NULL: none. With faults: the fault engine. */
+struct net *tb_net(struct tb *tb, unsigned int n);
+struct net *tb_net_peer(struct tb *tb, unsigned int n);
+/* Pulls the cable or puts it back, and runs. */
+void tb_net_link(struct tb *tb, unsigned int n, bool up);
+/* As tb_fault. */
+void tb_net_fault(struct tb *tb, unsigned int n, const struct net_fault *f);
+/* Sends a frame (Ethernet header first) to the device and runs. 0 or what the line said (-ENOBUFS, -ENETDOWN ...). */
+int tb_net_put(struct tb *tb, unsigned int n, const void *frame, size_t len);
+/* The same to queue pair q, with a header (NULL: zeroes), without waiting for the device. */
+int tb_net_queue(struct tb *tb, unsigned int n, unsigned int q, const struct net_hdr *hdr,
+		 const void *frame, size_t len);
+/* Runs and takes the next frame that came out of any queue pair: its length (without header; hdr may be NULL), or -EAGAIN. */
+int tb_net_next(struct tb *tb, unsigned int n, struct net_hdr *hdr, void *buf, size_t size);
+/* The same for queue pair q of the outside, without running the device. */
+int tb_net_take(struct tb *tb, unsigned int n, unsigned int q, struct net_hdr *hdr, void *buf,
+		size_t size);
+/* Of the model's line: tx is what the guest sent. */
+struct net_stats tb_net_stats(struct tb *tb, unsigned int n);
+
 /* Completes everything held, in order, until nothing is. */
 void tb_release_all(struct tb *tb);
-/* True if every request that any disk accepted has completed. */
+/* True if every request that any disk or line accepted has completed. */
 bool tb_balanced(struct tb *tb);
 
 #endif

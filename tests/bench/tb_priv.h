@@ -10,6 +10,7 @@
 
 #define TB_MAX_DEVS 31
 #define TB_MAX_DISKS 32
+#define TB_MAX_NETS 16
 #define TB_MAX_BELLS 512
 #define TB_MAX_SLOTS 16
 #define TB_MSI_ADDR 0xfee00000u
@@ -25,6 +26,12 @@ struct tb_dev {
 struct tb_slot {
 	struct bus_slot *slot; /* NULL: free */
 	uint64_t *dirty;
+};
+
+struct tb_line {
+	struct net *line; /* the model's, which closes it */
+	struct net *peer; /* the outside's; NULL: not connected */
+	struct net *cable; /* the model's end of the pair, below the fault engine */
 };
 
 /* What stands in for KVM. */
@@ -56,10 +63,15 @@ struct tb {
 	struct blk *disks[TB_MAX_DISKS];
 	struct chr *chrs[TB_MAX_DISKS];
 	unsigned int ndisks, nchrs;
+	struct tb_line nets[TB_MAX_NETS];
+	unsigned int nnets;
 	struct tb_host host;
 };
 
 struct tb_dev *tb_dev_of(const struct dev *d);
+/* tb_net.c: what models open; closes the outside ends of all but the first keep. */
+struct net *tb_net_open(struct tb *tb, const struct net_spec *spec, struct err *err);
+void tb_net_drop(struct tb *tb, unsigned int keep);
 /* tb_host.c */
 extern const struct bus_host_ops tb_host_ops;
 
