@@ -139,17 +139,26 @@ void net_recv(struct net *n, unsigned int q, struct net_req *const *reqs, size_t
 
 /* --- telling --- */
 
+/* A guest without NET_O_CSUM gets no flags at all (virtio 1.2 s5.1.6.4.1). */
+static void finish_header(const struct net *n, struct net_req *r)
+{
+	static const uint8_t num_buffers[2] = { 1, 0 }, flags;
+
+	net_iov_write(r->iov, r->iovcnt, offsetof(struct net_hdr, num_buffers), num_buffers, 2);
+	if (!(atomic_load(&n->offloads) & NET_O_CSUM))
+		net_iov_write(r->iov, r->iovcnt, offsetof(struct net_hdr, flags), &flags, 1);
+}
+
 static void tell_done(struct net *n, struct net_work *w)
 {
 	struct net_req *r = net_req_of(w);
-	static const uint8_t one[2] = { 1, 0 };
 	uint64_t bytes = w->recv ? (uint64_t)w->res : w->len;
 
 	n->stats.completed++;
 	if (w->res < 0 && w->res != -EAGAIN) {
 		n->stats.failed++;
 	} else if (w->res >= 0 && w->recv) {
-		net_iov_write(r->iov, r->iovcnt, offsetof(struct net_hdr, num_buffers), one, 2);
+		finish_header(n, r);
 		n->stats.rx_frames++;
 		n->stats.rx_bytes += bytes - NET_HDR_LEN;
 	} else if (w->res >= 0) {
@@ -305,7 +314,7 @@ bool net_link_up(const struct net *n)
 
 void net_set_offloads(struct net *n, unsigned int offloads)
 {
-	offloads &= n->info.offloads;
+	offloads &= offloads & NET_O_CSUM ? n->info.offloads : 0;
 	atomic_store(&n->offloads, offloads);
 	if (n->ops->set_offloads)
 		n->ops->set_offloads(n, offloads);

@@ -6,6 +6,7 @@
 
 #include "back/net_priv.h"
 #include "util/err.h"
+#include "util/str.h"
 
 /* --- not connected --- */
 
@@ -47,12 +48,26 @@ static struct net *open_none(struct loop *l, unsigned int queues, struct err *er
 
 /* --- all kinds --- */
 
+static bool is_numbered(const char *s, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return str_starts(s, prefix) && s[n] && strspn(s + n, "0123456789") == strlen(s + n);
+}
+
 struct net *net_open(struct loop *l, const struct net_spec *spec, struct err *err)
 {
 	unsigned int queues = spec->queues ? (unsigned int)MIN(spec->queues, NET_QUEUES_MAX) : 1;
+	const char *b = spec->backend;
 
-	if (!spec->backend || strcmp(spec->backend, "none") == 0)
+	if (!b || strcmp(b, "none") == 0)
 		return open_none(l, queues, err);
-	err_set(err, -EINVAL, "%s: not a network back end: use none", spec->backend);
+	if (str_starts(b, "tap:"))
+		return net_open_tap(l, b + strlen("tap:"), queues, err);
+	if (is_numbered(b, "tap") || is_numbered(b, "vmnet"))
+		return net_open_tap(l, b, queues, err);
+	if (str_starts(b, "fd:"))
+		return net_open_tap_fds(l, b + strlen("fd:"), spec->queues ? queues : 0, err);
+	err_set(err, -EINVAL, "%s: not a network back end: use tapN, tap:IFNAME, fd:N or none", b);
 	return NULL;
 }

@@ -83,6 +83,11 @@ void net_readable_step(struct net *n, unsigned int q);
 /* Told by a post. Loop's thread. */
 void net_link_set(struct net *n, bool up);
 
+/* net_tap.c: queues is what is wanted at most; for descriptors 0 means one for each. */
+struct net *net_open_tap(struct loop *l, const char *name, unsigned int queues, struct err *err);
+struct net *net_open_tap_fds(struct loop *l, const char *list, unsigned int queues,
+			     struct err *err);
+
 /* Copies between a buffer and the bytes of iovecs from offset on; both stop at the end of the shorter one. Bytes. */
 size_t net_iov_read(const struct iovec *iov, unsigned int cnt, size_t offset, void *buf,
 		    size_t len);
