@@ -20,7 +20,7 @@
 #include "util/str.h"
 
 #define GCONF_MAX (1u << 20)
-#define KEY_MAX 128
+#define KEY_MAX 320 /* type_NAME with the longest name of a switch */
 
 struct line {
 	char *text; /* with its end of line, NUL-terminated */
@@ -229,7 +229,7 @@ static bool can_write(const char *key, const char *value)
 	if (key[0] < 'a' || key[0] > 'z' || strlen(key) >= KEY_MAX)
 		return false;
 	for (const char *p = key; *p; p++) {
-		if (!isalnum((unsigned char)*p) && *p != '_')
+		if (!isalnum((unsigned char)*p) && !strchr("_.-", *p))
 			return false;
 	}
 	for (const char *p = value; *p; p++) {
