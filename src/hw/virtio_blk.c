@@ -401,8 +401,7 @@ static void vblk_kick(struct virtio *v, unsigned int q)
 			if (req_start(r))
 				batch[n++] = &r->req;
 		}
-	} while (taken < BATCH && virtio_set_notify(v, q, true) && !pool_empty(&b->queues[q]) &&
-		 !(v->status & VIRTIO_S_NEEDS_RESET));
+	} while (taken < BATCH && virtio_set_notify(v, q, true) && !pool_empty(&b->queues[q]));
 	b->in_flight += n;
 	blk_submit(b->disk, batch, n);
 	b->queues[q].done = false;

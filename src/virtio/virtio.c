@@ -88,7 +88,9 @@ void virtio_flush(struct virtio *v, unsigned int q)
 
 bool virtio_set_notify(struct virtio *v, unsigned int q, bool on)
 {
-	return virtio_queue_ready(v, q) && virtq_set_notify(&v->queues[q].vq, on);
+	/* What waits behind a broken chain is never taken: nobody may wait for it to go away. */
+	return virtio_queue_ready(v, q) && virtq_set_notify(&v->queues[q].vq, on) &&
+	       !(v->status & VIRTIO_S_NEEDS_RESET);
 }
 
 void virtio_kick_again(struct virtio *v, unsigned int q)

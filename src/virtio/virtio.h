@@ -114,7 +114,7 @@ void virtio_push(struct virtio *v, unsigned int q, uint32_t generation, uint16_t
 		 uint32_t written);
 /* Publishes what was pushed on q and interrupts if the guest wants it. Once per batch. */
 void virtio_flush(struct virtio *v, unsigned int q);
-/* Asks the guest to kick queue q or not; true: entries are waiting already. */
+/* Asks the guest to kick queue q or not; true: entries that can be popped are waiting already. */
 bool virtio_set_notify(struct virtio *v, unsigned int q, bool on);
 /* Device error (virtio 1.2 s2.1.2): sets DEVICE_NEEDS_RESET and tells the driver. */
 void virtio_fail(struct virtio *v, const char *why);

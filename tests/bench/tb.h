@@ -53,7 +53,8 @@ void tb_next_slot(struct tb *tb, uint8_t devfn);
 struct tb *tb_of(const struct dev *d);
 
 /* --- running --- */
-/* Steps the loop until nothing is ready (on a real engine: until nothing came for 20 ms). Returns callbacks run. */
+/* Steps the loop until nothing is ready (on a real engine: until nothing came for 20 ms). Returns callbacks run. That
+ * this never ends is a fault of the model: an assertion. */
 int tb_run(struct tb *tb);
 /* LOOP_FAKE: tb_run, moves the clock (every timer on the way runs at its time), tb_run. */
 void tb_advance(struct tb *tb, uint64_t ns);
