@@ -429,8 +429,8 @@ void nvme_run(struct dev *d)
 	more = n->ready && n->fn.dma.on;
 	if (!more) {
 		__atomic_store_n(&n->awake, false, __ATOMIC_SEQ_CST);
-		more = __atomic_load_n(&n->kicked, __ATOMIC_SEQ_CST) ||
-		       __atomic_load_n(&n->bell_errors, __ATOMIC_SEQ_CST);
+		more = n->fn.dma.on && (__atomic_load_n(&n->kicked, __ATOMIC_SEQ_CST) ||
+					__atomic_load_n(&n->bell_errors, __ATOMIC_SEQ_CST));
 	}
 	if (more) {
 		__atomic_store_n(&n->awake, true, __ATOMIC_SEQ_CST);

@@ -212,6 +212,24 @@ static void nv02_doorbells_of_the_gone(void)
 	fix_end(&f);
 }
 
+/* Bus master off: the error stays noted, nobody is woken for it, and it is told of when that can be. */
+static void nv02_doorbells_without_bus_master(void)
+{
+	uint32_t dw0;
+	struct fix f;
+
+	fix_start(&f, NULL);
+	event_request(&f);
+	tb_bus_master(f.dev, false);
+	tb_nvme_bell(&f.nv, 9, false, 1);
+	CHECK(!event_came(&f, &dw0));
+	CHECK_EQ(tb_run(f.tb), 0);
+	tb_bus_master(f.dev, true);
+	CHECK(event_came(&f, &dw0));
+	CHECK_EQ(dw0, NVME_LOG_ERROR << 16 | NVME_EVENT_BAD_REGISTER << 8);
+	fix_end(&f);
+}
+
 static void nv03_bad_doorbell_values(void)
 {
 	static const struct {
@@ -576,6 +594,7 @@ static const struct test_case cases[] = {
 	{ "nv01_enable_refused", nv01_enable_refused },
 	{ "nv02_doorbells_ignored", nv02_doorbells_ignored },
 	{ "nv02_doorbells_of_the_gone", nv02_doorbells_of_the_gone },
+	{ "nv02_doorbells_without_bus_master", nv02_doorbells_without_bus_master },
 	{ "nv03_bad_doorbell_values", nv03_bad_doorbell_values },
 	{ "nv03_tail_backwards", nv03_tail_backwards },
 	{ "nv05_queue_errors", nv05_queue_errors },
