@@ -7,6 +7,7 @@
 
 /* The models, one line each. Those in hw_table sit in PCI slots; the others have fixed ports. */
 extern const struct dev_ops ahci_ops;
+extern const struct dev_ops e1000_ops;
 extern const struct dev_ops fbuf_ops;
 extern const struct dev_ops hostbridge_ops;
 extern const struct dev_ops i8042_ops;
