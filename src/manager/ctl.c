@@ -101,7 +101,7 @@ static int read_reply(struct reader *rd, char *out, size_t size, struct err *err
 		if (r < 0 || strcmp(line, "ok") == 0)
 			return r;
 		if (str_starts(line, "err "))
-			return err_set(err, -EREMOTEIO, "khyve refuses: %s", line + 4);
+			return err_set(err, -EREMOTEIO, "%s", line + 4);
 		if (!strchr(line, '='))
 			return -EPROTO;
 		r = out ? append_reply(out, size, line) : 0;
@@ -128,20 +128,30 @@ static int talk(struct reader *rd, const char *command, char *out, size_t size, 
 int ctl_command(const struct guest *g, const char *command, unsigned ms, char *out, size_t size,
 		struct err *err)
 {
+	struct ctl_where khyve = { .g = g, .socket = "control.sock", .who = "khyve" };
+
+	return ctl_command_at(&khyve, command, ms, out, size, err);
+}
+
+int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms, char *out,
+		   size_t size, struct err *err)
+{
 	struct reader rd = { .end_ns = clock_mono_ns() + ms * NS_PER_MS };
 	int r;
 
 	if (out && size)
 		out[0] = '\0';
-	rd.fd = ctl_connect(g, "control.sock");
+	rd.fd = ctl_connect(at->g, at->socket);
 	if (rd.fd < 0)
-		return err_set(err, rd.fd, "%s: its khyve does not answer: %s", g->name,
+		return err_set(err, rd.fd, "%s: its %s does not answer: %s", at->g->name, at->who,
 			       strerror(-rd.fd));
 	r = talk(&rd, command, out, size, err);
 	close(rd.fd);
-	if (r < 0 && r != -EREMOTEIO)
-		err_set(err, r, "%s: no answer to '%s' from its khyve: %s", g->name, command,
-			strerror(-r));
+	if (r == -EREMOTEIO)
+		err_prefix(err, r, "%s refuses", at->who);
+	else if (r < 0)
+		err_set(err, r, "%s: no answer to '%s' from its %s: %s", at->g->name, command,
+			at->who, strerror(-r));
 	return r;
 }
 

@@ -26,6 +26,14 @@ int ctl_connect(const struct guest *g, const char *socket_name);
  */
 int ctl_command(const struct guest *g, const char *command, unsigned ms, char *out, size_t size,
 		struct err *err);
+/* The same with another program that works for the guest. */
+struct ctl_where {
+	const struct guest *g;
+	const char *socket; /* in the guest's folder */
+	const char *who; /* the program's name, for messages */
+};
+int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms, char *out,
+		   size_t size, struct err *err);
 /* The value of a key in such lines. -ENOENT. */
 int ctl_value(const char *lines, const char *key, char *out, size_t size);
 

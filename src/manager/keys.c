@@ -58,6 +58,7 @@ static const char *const used_keys[] = {
 	"network#_device",
 	"network#_name",
 	"network#_span",
+	"network#_ports",
 };
 
 /*

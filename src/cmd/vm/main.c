@@ -54,6 +54,11 @@ static const struct verb verbs[] = {
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
 	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
+	{ "port", verb_port, NEED_CHANGE,
+	  "port add NAME [ADDRESS:]HOSTPORT:GUESTPORT[/udp]\n"
+	  "port remove NAME [ADDRESS:]HOSTPORT[/udp]\n"
+	  "port list [--json] [NAME]",
+	  "--json  for programs" },
 	{ "configure", verb_configure, NEED_CHANGE, "configure NAME", NULL },
 	{ "edit", verb_configure, NEED_CHANGE, "edit NAME", NULL },
 	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL },

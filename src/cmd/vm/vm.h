@@ -50,6 +50,7 @@ int verb_stop(struct vm *vm, int argc, char **argv);
 int verb_restart(struct vm *vm, int argc, char **argv);
 int verb_reset(struct vm *vm, int argc, char **argv);
 int verb_poweroff(struct vm *vm, int argc, char **argv);
+int verb_port(struct vm *vm, int argc, char **argv);
 int verb_console(struct vm *vm, int argc, char **argv);
 
 /* "vm: ERROR: text" on standard error; returns VM_FAILED. */
