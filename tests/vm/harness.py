@@ -66,23 +66,26 @@ def alive(pid):
 class Store:
     """A store of its own and everything that a command needs to find it."""
 
-    def __init__(self, user=None):
+    def __init__(self):
         self.top = tempfile.mkdtemp(prefix="khyve-vm-")
         self.dir = os.path.join(self.top, "vm")
         self.conf = os.path.join(self.top, "khyve.conf")
-        self.user = user
+        self.user = None
         self.write(self.conf, "")
-        self.program, fake = VM, FAKE
-        if user:
-            # The clone may lie where only its owner may look.
-            self.program, fake = (shutil.copy(path, self.top) for path in (VM, FAKE))
-            shutil.copytree(os.path.join(os.path.dirname(VM), "share"), os.path.join(self.top, "share"))
+        self.program = VM
         self.env = {"PATH": os.environ["PATH"], "HOME": self.top, "VM_DIR": self.dir,
-                    "KHYVE": fake, "KHYVE_CONF": self.conf, "TZ": "UTC"}
+                    "KHYVE": FAKE, "KHYVE_CONF": self.conf, "TZ": "UTC"}
         if "ASAN_OPTIONS" in os.environ:
             self.env["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"]
-        if user:
-            os.chown(self.top, user, user)
+
+    def become(self, user):
+        """From now on commands are run by that user. The clone may lie where only its owner may look."""
+        programs = os.path.join(self.top, "bin")
+        shutil.copytree(os.path.join(os.path.dirname(VM), "share"), os.path.join(programs, "share"))
+        self.program, self.env["KHYVE"] = (shutil.copy(path, programs) for path in (VM, FAKE))
+        os.chown(self.top, user, user)
+        os.chmod(self.top, 0o755)
+        self.user = user
 
     @staticmethod
     def write(path, text):

@@ -584,8 +584,7 @@ def test_inherited_descriptors(s):
 def test_not_root(s):
     if os.geteuid() != 0:
         return
-    s.user = 65534
-    os.chown(s.top, s.user, s.user)
+    s.become(65534)
     pid = start(s)
     eq(os.stat(f"/proc/{pid}").st_uid, s.user)
     s.ok("stop", "guest")

@@ -491,9 +491,7 @@ def test_destroy_links(s):
 def test_not_root(s):
     if os.geteuid() != 0:
         return
-    os.chown(s.top, 65534, 65534)
-    s.user = 65534
-    os.chmod(s.top, 0o755)
+    s.become(65534)
     s.ok("init")
     s.guest("guest")
     eq(s.state(), "Stopped")
