@@ -76,7 +76,7 @@ build_release()
 {
 	[ -f build-release/build.ninja ] ||
 		meson setup build-release --buildtype=release -Dwerror=true || return 1
-	ninja -C build-release -j "$jobs" khyve vm khyve-vnc
+	ninja -C build-release -j "$jobs" khyve vm khyve-vnc khyve-net
 }
 
 build_coverage()
@@ -204,9 +204,11 @@ full()
 	step "tests (gcc)" 600 tests build fast vm
 	step "cases on the bench" 60 check_bench
 	step "viewers" 300 tests/vnc/run build
+	step "user-mode network" 120 tests/net/run build
 	step "build (gcc, release)" 600 build_release
 	step "build (gcc, asan, ubsan)" 600 build_coverage
 	step "tests (gcc, asan, ubsan)" 600 tests build-asan fast corpus
+	step "user-mode network (asan)" 240 tests/net/run build-asan
 	step "coverage" 300 tools/coverage build-asan
 	step "build (clang)" 600 build_clang
 	step "tests (clang)" 600 tests build-clang fast

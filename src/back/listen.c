@@ -21,16 +21,16 @@
 #define BACKLOG 16
 
 /* A socket file without anybody listening is what a killed process leaves behind. */
-static bool has_listener(const struct sockaddr_un *sa)
+static bool has_listener(const struct sockaddr_un *sa, int type)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0;
 
 	fd_close(&fd);
 	return alive;
 }
 
-static int open_unix(const char *path, struct err *err)
+static int open_unix(const char *path, int type, struct err *err)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -44,12 +44,12 @@ static int open_unix(const char *path, struct err *err)
 		if (!S_ISSOCK(st.st_mode))
 			return err_set(err, -EEXIST, "unix:%s: the file exists and is no socket",
 				       path);
-		if (has_listener(&sa))
+		if (has_listener(&sa, type))
 			return err_set(err, -EADDRINUSE,
 				       "unix:%s: another program already listens there", path);
 		unlink(path);
 	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot create a socket: %s", strerror(errno));
 	old = umask(0177);
@@ -130,7 +130,7 @@ int listen_open(const char *addr, char *text, size_t size, struct err *err)
 	int fd, r;
 
 	if (str_starts(addr, "unix:")) {
-		fd = open_unix(addr + 5, err);
+		fd = open_unix(addr + 5, SOCK_STREAM, err);
 		if (fd >= 0)
 			str_copy(text, size, addr);
 		return fd;
@@ -155,6 +155,11 @@ int listen_open(const char *addr, char *text, size_t size, struct err *err)
 		return err_set(err, fd, "%s: cannot listen: %s", addr, strerror(-fd));
 	describe(fd, text, size);
 	return fd;
+}
+
+int listen_open_packets(const char *path, struct err *err)
+{
+	return open_unix(path, SOCK_SEQPACKET, err);
 }
 
 void listen_unlink(const char *text)

@@ -14,6 +14,11 @@ struct err;
  * text that names the address. text gets the address in canonical form, with the port the kernel chose for port 0.
  */
 int listen_open(const char *addr, char *text, size_t size, struct err *err);
+/*
+ * The same for a SOCK_SEQPACKET socket at a path, whose packets are frames or messages. Returns the descriptor or
+ * -errno.
+ */
+int listen_open_packets(const char *path, struct err *err);
 /* Removes the file of a unix:PATH address; nothing for others. */
 void listen_unlink(const char *text);
 

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "cmd/khyve-net/seccomp.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "util/macros.h"
+
+/*
+ * Allowed as they are: the loop, sockets that exist, memory, time, and what the C library and the sanitizers do by
+ * themselves.
+ */
+static const unsigned short allowed[] = {
+	SYS_epoll_pwait2,  SYS_epoll_pwait,  SYS_epoll_wait,	  SYS_epoll_ctl,
+	SYS_poll,	   SYS_ppoll,	     SYS_recvfrom,	  SYS_recvmsg,
+	SYS_recvmmsg,	   SYS_sendto,	     SYS_sendmsg,	  SYS_sendmmsg,
+	SYS_read,	   SYS_readv,	     SYS_write,		  SYS_writev,
+	SYS_close,	   SYS_accept,	     SYS_accept4,	  SYS_bind,
+	SYS_connect,	   SYS_listen,	     SYS_shutdown,	  SYS_getsockname,
+	SYS_getpeername,   SYS_getsockopt,   SYS_setsockopt,	  SYS_fcntl,
+	SYS_lseek,	   SYS_fstat,	     SYS_newfstatat,	  SYS_stat,
+	SYS_brk,	   SYS_munmap,	     SYS_mremap,	  SYS_madvise,
+	SYS_clock_gettime, SYS_gettimeofday, SYS_clock_nanosleep, SYS_restart_syscall,
+	SYS_futex,	   SYS_getrandom,    SYS_getpid,	  SYS_gettid,
+	SYS_geteuid,	   SYS_sched_yield,  SYS_rt_sigaction,	  SYS_rt_sigprocmask,
+	SYS_rt_sigreturn,  SYS_sigaltstack,  SYS_tgkill,	  SYS_exit,
+	SYS_exit_group,
+};
+
+/* Allowed with one value of an argument only, or with these bits of it clear; else the process ends. */
+struct arg_rule {
+	unsigned short nr, arg;
+	unsigned int mask, value; /* (argument & mask) == value */
+};
+
+static const struct arg_rule limited[] = {
+	{ SYS_socket, 0, ~0u, AF_INET },
+	{ SYS_socket, 0, ~0u, AF_INET6 },
+	{ SYS_openat, 2, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, O_RDONLY },
+	{ SYS_open, 1, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, O_RDONLY },
+	{ SYS_mmap, 2, PROT_EXEC, 0 },
+	{ SYS_mprotect, 2, PROT_EXEC, 0 },
+	{ SYS_ioctl, 1, ~0u, FIONREAD },
+	{ SYS_ioctl, 1, ~0u, FIONBIO },
+	{ SYS_ioctl, 1, ~0u, SIOCGIFINDEX },
+	{ SYS_ioctl, 1, ~0u, SIOCGIFNAME },
+	{ SYS_ioctl, 1, ~0u, TCGETS }, /* the C library asks whether its output is a terminal */
+};
+
+/* What no bug of ours calls. */
+static const unsigned short hostile[] = {
+	SYS_execve,
+	SYS_execveat,
+	SYS_fork,
+	SYS_vfork,
+	SYS_ptrace,
+	SYS_process_vm_readv,
+	SYS_process_vm_writev,
+	SYS_kill,
+	SYS_mount,
+	SYS_umount2,
+	SYS_pivot_root,
+	SYS_chroot,
+	SYS_unshare,
+	SYS_setns,
+	SYS_bpf,
+	SYS_perf_event_open,
+	SYS_userfaultfd,
+	SYS_io_uring_setup,
+	SYS_keyctl,
+	SYS_add_key,
+	SYS_request_key,
+	SYS_init_module,
+	SYS_finit_module,
+	SYS_kexec_load,
+	SYS_setuid,
+	SYS_setgid,
+	SYS_setresuid,
+	SYS_setresgid,
+	SYS_personality,
+	SYS_name_to_handle_at,
+	SYS_open_by_handle_at,
+	SYS_pidfd_getfd,
+	SYS_socketpair,
+	SYS_unlink,
+	SYS_unlinkat,
+	SYS_rename,
+	SYS_renameat,
+	SYS_renameat2,
+	SYS_link,
+	SYS_symlink,
+	SYS_mkdir,
+	SYS_chmod,
+	SYS_fchmodat,
+	SYS_truncate,
+	SYS_memfd_create,
+	SYS_openat2,
+};
+
+#define DATA_NR offsetof(struct seccomp_data, nr)
+#define DATA_ARCH offsetof(struct seccomp_data, arch)
+/* The low half of an argument; the kernel ignores the other one of an int. */
+#define DATA_ARG(n) (offsetof(struct seccomp_data, args) + 8 * (n))
+#define X32_BIT 0x40000000u
+
+struct program {
+	struct sock_filter code[512];
+	unsigned short len;
+};
+
+static void emit(struct program *p, struct sock_filter op)
+{
+	assert(p->len < ARRAY_LEN(p->code));
+	p->code[p->len++] = op;
+}
+
+/* Ends the filter with this answer if the call is nr. */
+static void answer(struct program *p, unsigned int nr, unsigned int action)
+{
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1));
+	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
+}
+
+/* The rules of one call, which follow each other in the table from *i on. */
+static void answer_limited(struct program *p, size_t *i)
+{
+	unsigned short nr = limited[*i].nr, jump;
+
+	jump = p->len;
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 0));
+	for (; *i < ARRAY_LEN(limited) && limited[*i].nr == nr; ++*i) {
+		const struct arg_rule *r = &limited[*i];
+
+		emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, DATA_ARG(r->arg)));
+		emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, r->mask));
+		answer(p, r->value, SECCOMP_RET_ALLOW);
+	}
+	/* The C library has its ways with a terminal; none of that is worth an end. */
+	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, nr == SYS_ioctl
+								      ? SECCOMP_RET_ERRNO | ENOTTY
+								      : SECCOMP_RET_KILL_PROCESS));
+	p->code[jump].jf = (unsigned char)(p->len - jump - 1);
+}
+
+int seccomp_enter(void)
+{
+	struct program p = { .len = 0 };
+	struct sock_fprog prog = { .filter = p.code };
+
+	emit(&p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, DATA_ARCH));
+	emit(&p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
+	emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+	emit(&p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, DATA_NR));
+	emit(&p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1));
+	emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+	for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
+		answer(&p, allowed[i], SECCOMP_RET_ALLOW);
+	for (size_t i = 0; i < ARRAY_LEN(limited);)
+		answer_limited(&p, &i);
+	for (size_t i = 0; i < ARRAY_LEN(hostile); i++)
+		answer(&p, hostile[i], SECCOMP_RET_KILL_PROCESS);
+	emit(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+	prog.len = p.len;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0 ? -errno : 0;
+}
