@@ -213,14 +213,15 @@ static void cq_post(struct nvme *n, struct nvme_cq *cq, const struct nvme_sq *sq
 
 void nvme_complete(struct nvme *n, struct nvme_sq *sq, uint16_t cid, uint16_t status, uint32_t dw0)
 {
+	/* Then nobody is told, and all the rest is as ever. */
+	bool resetting = n->state == NVME_RESETTING;
+
 	sq->cids[cid / 64] &= ~BIT64(cid % 64);
 	sq->inflight--;
-	if (n->state == NVME_RESETTING)
-		return;
-	if (status)
+	if (status && !resetting)
 		nvme_log_error(n, sq->id, cid, status);
 	/* Bus master off: the entry cannot be written, as with any write of this function. */
-	if (n->fn.dma.on)
+	if (n->fn.dma.on && !resetting)
 		cq_post(n, sq->cq, sq, dw0, cid, status);
 	if (sq->deleting && !sq->inflight) {
 		struct nvme_sq *admin = &n->sq[0];

@@ -588,6 +588,30 @@ static void bad_settings(void)
 	}
 }
 
+/* A controller reset while Delete I/O Submission Queue waits for the queue's commands ends both. */
+static void disable_during_delete(void)
+{
+	const struct tb_opts opts = { .faults = true };
+	const struct blk_fault hold = { .fail_op = -1, .hold = true };
+	struct nvme_sqe read = tb_nvme_rw(NVME_CMD_READ, 0, 1, 0x10000, 0);
+	struct fix f = { .tb = tb_new(&opts) };
+
+	f.dev = tb_add(f.tb, hw_find("nvme"), NULL, NULL);
+	tb_nvme_start(&f.nv, f.dev, 64);
+	tb_fault(f.tb, 0, &hold);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &read, NULL), TB_NVME_NONE);
+	CHECK_EQ(admin(&f, NVME_ADM_DELETE_SQ, 1, 0), TB_NVME_NONE);
+	tb_w32(f.dev, 0, NVME_REG_CC, 0);
+	tb_run(f.tb);
+	CHECK(tb_nvme_csts(&f.nv) & NVME_CSTS_RDY);
+	tb_fault(f.tb, 0, NULL);
+	tb_run(f.tb);
+	CHECK_EQ(tb_nvme_csts(&f.nv), 0);
+	tb_nvme_start(&f.nv, f.dev, 64);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &read, NULL), 0);
+	fix_end(&f);
+}
+
 static const struct test_case cases[] = {
 	{ "reset_values", reset_values },
 	{ "register_writes", register_writes },
@@ -606,6 +630,7 @@ static const struct test_case cases[] = {
 	{ "nv18_completion_queue_full", nv18_completion_queue_full },
 	{ "nv18_head_beyond_tail", nv18_head_beyond_tail },
 	{ "nv19_bar_widths", nv19_bar_widths },
+	{ "disable_during_delete", disable_during_delete },
 	{ "bad_settings", bad_settings },
 };
 
