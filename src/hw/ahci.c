@@ -485,6 +485,8 @@ static void power_on(struct ahci *h)
 		p->write_cache = true;
 		p->medium = p->cd && p->disk;
 		p->clb = p->fb = 0;
+		if (p->disk)
+			blk_clear_error(p->disk);
 	}
 	hba_reset(h);
 }

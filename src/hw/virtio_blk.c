@@ -557,6 +557,7 @@ static void vblk_pause(struct dev *d)
 static void vblk_reset(struct dev *d)
 {
 	virtio_reset(virtio_of(d));
+	blk_clear_error(vblk_of(virtio_of(d))->disk);
 }
 
 static void vblk_resume(struct dev *d)

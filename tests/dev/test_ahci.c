@@ -383,8 +383,14 @@ static void test_pause_in_parts(void)
 
 static void test_machine_reset(void)
 {
+	const struct blk_fault fault = { .fail_nth = 1, .fail_errno = EIO, .fail_op = BLK_FLUSH };
+
 	setup();
 	check_works();
+	/* the next system may write again, whatever was lost before */
+	tb_fault(tb, 0, &fault);
+	CHECK_EQ(rw(FLUSH, 0, 0, 0), ABRT);
+	CHECK_EQ(rw(WRITE_EXT, 0, 8, 4096), ABRT);
 	CHECK(tb_reset(tb));
 	start();
 	check_works();

@@ -692,8 +692,14 @@ static void test_pause_in_flight(void)
 
 static void test_machine_reset(void)
 {
+	const struct blk_fault f = { .fail_nth = 1, .fail_errno = EIO, .fail_op = BLK_FLUSH };
+
 	setup();
 	check_works();
+	/* the next system may write again, whatever was lost before */
+	tb_fault(tb, 0, &f);
+	CHECK_EQ(request(T_FLUSH, 0, 0), IOERR);
+	CHECK_EQ(request(T_OUT, 0, 512), IOERR);
 	CHECK(tb_reset(tb));
 	start(F_FLUSH, 1);
 	check_works();
