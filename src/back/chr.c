@@ -275,7 +275,7 @@ struct chr *chr_open(struct loop *l, const char *spec, struct err *err)
 		return NULL;
 	}
 	c->loop = l;
-	c->in.fd = c->out.fd = c->listener.fd = -1;
+	c->in.fd = c->out.fd = -1;
 	c->in_fd = c->out_fd = c->listen_fd = c->master = c->tty = -1;
 	pthread_mutex_init(&c->lock, NULL);
 	loop_post_init(l, &c->work, work_fn);
@@ -300,7 +300,7 @@ void chr_close(struct chr *c)
 	loop_post_cancel(&c->work);
 	if (c->listen_fd >= 0)
 		listen_unlink(c->name);
-	loop_fd_del(&c->listener);
+	listener_del(&c->listener);
 	fd_close(&c->listen_fd);
 	/* Only if it still is ours. */
 	n = *link ? readlink(link, target, sizeof(target) - 1) : -1;

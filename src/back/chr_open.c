@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -134,15 +133,12 @@ static bool has_left(const struct chr *c)
 	return c->eof || poll(&p, 1, 0) == 1;
 }
 
-static void listener_fn(struct loop_fd *w, unsigned int events)
+static void on_accepted(struct listener *l, int in)
 {
 	static const char busy[] = "This console is in use by another client.\r\n";
-	struct chr *c = container_of(w, struct chr, listener);
-	int in = accept4(c->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), out;
+	struct chr *c = container_of(l, struct chr, listener);
+	int out;
 
-	(void)events;
-	if (in < 0)
-		return;
 	if (c->attached && !has_left(c)) {
 		(void)!send(in, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 		fd_close(&in);
@@ -164,8 +160,7 @@ static int open_listener(struct chr *c, const char *addr, struct err *err)
 	c->listen_fd = listen_open(addr, c->name, sizeof(c->name), err);
 	if (c->listen_fd < 0)
 		return c->listen_fd;
-	c->listener.fn = listener_fn;
-	rc = loop_fd_add(c->loop, &c->listener, c->listen_fd, EPOLLIN);
+	rc = listener_add(c->loop, &c->listener, c->listen_fd, on_accepted);
 	return rc < 0 ? err_set(err, rc, "%s: %s", addr, strerror(-rc)) : 0;
 }
 

@@ -9,6 +9,7 @@
 #include <termios.h>
 
 #include "back/chr.h"
+#include "back/listen.h"
 #include "loop/loop.h"
 
 struct chr {
@@ -25,7 +26,7 @@ struct chr {
 	struct loop_fd in, out; /* the reader, if attached; -1 each where there is none */
 	int in_fd, out_fd; /* owned */
 	bool attached, eof, socket;
-	struct loop_fd listener;
+	struct listener listener;
 	int listen_fd; /* -1: none */
 	int master; /* pseudo terminal, -1: none */
 	struct loop_timer look; /* for somebody opening it */

@@ -7,18 +7,22 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/log.h"
 #include "util/macros.h"
 #include "util/str.h"
 
 #define DEFAULT_HOST "127.0.0.1"
 #define BACKLOG 16
+#define RETRY_NS (1 * NS_PER_SEC)
 
 /* A socket file without anybody listening is what a killed process leaves behind. */
 static bool has_listener(const struct sockaddr_un *sa, int type)
@@ -166,4 +170,41 @@ void listen_unlink(const char *text)
 {
 	if (str_starts(text, "unix:"))
 		unlink(text + 5);
+}
+
+static void on_retry(struct loop_timer *t)
+{
+	loop_fd_events(&container_of(t, struct listener, retry)->watch, EPOLLIN);
+}
+
+static void on_listen(struct loop_fd *w, unsigned int events)
+{
+	struct listener *l = container_of(w, struct listener, watch);
+	int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)events;
+	if (fd >= 0) {
+		l->accepted(l, fd);
+		return;
+	}
+	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+		return;
+	log_limited(LOG_LEVEL_WARN, "listen", "cannot accept a connection: %s", strerror(errno));
+	loop_fd_events(w, 0);
+	loop_timer_set(&l->retry, loop_now(w->loop) + RETRY_NS);
+}
+
+int listener_add(struct loop *loop, struct listener *l, int fd,
+		 void (*accepted)(struct listener *l, int fd))
+{
+	l->accepted = accepted;
+	l->watch.fn = on_listen;
+	loop_timer_init(loop, &l->retry, on_retry);
+	return loop_fd_add(loop, &l->watch, fd, EPOLLIN);
+}
+
+void listener_del(struct listener *l)
+{
+	loop_fd_del(&l->watch);
+	loop_timer_cancel(&l->retry);
 }

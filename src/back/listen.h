@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "loop/loop.h"
+
 struct err;
 
 /*
@@ -21,5 +23,22 @@ int listen_open(const char *addr, char *text, size_t size, struct err *err);
 int listen_open_packets(const char *path, struct err *err);
 /* Removes the file of a unix:PATH address; nothing for others. */
 void listen_unlink(const char *text);
+
+/*
+ * Connections of a listening socket. When this process or the host has no descriptor or memory for one more, the socket
+ * is left alone for a second instead of being asked again and again. Loop's thread.
+ */
+struct listener {
+	struct loop_fd watch;
+	struct loop_timer retry;
+	/* fd (non-blocking, close-on-exec) is the callee's from then on. It may call listener_del. */
+	void (*accepted)(struct listener *l, int fd);
+};
+
+/* Calls accepted for each connection to fd, which stays the caller's. 0 or -errno. */
+int listener_add(struct loop *loop, struct listener *l, int fd,
+		 void (*accepted)(struct listener *l, int fd));
+/* One never added (zeroed) is fine. */
+void listener_del(struct listener *l);
 
 #endif

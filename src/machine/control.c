@@ -33,7 +33,7 @@ struct control {
 	struct loop *loop;
 	const struct control_cmd *cmds;
 	void *arg;
-	struct loop_fd watch;
+	struct listener listener;
 	int fd;
 	char addr[128];
 	struct list clients;
@@ -209,15 +209,11 @@ static bool peer_allowed(int fd)
 	       (cred.uid == 0 || cred.uid == geteuid());
 }
 
-static void on_listen(struct loop_fd *w, unsigned int events)
+static void on_accepted(struct listener *l, int fd)
 {
-	struct control *ctl = container_of(w, struct control, watch);
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct control *ctl = container_of(l, struct control, listener);
 	struct control_client *c;
 
-	(void)events;
-	if (fd < 0)
-		return;
 	c = ctl->nclients < CONTROL_CLIENTS_MAX && peer_allowed(fd) ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		log_limited(LOG_LEVEL_WARN, "control", "connection refused");
@@ -250,7 +246,6 @@ int control_new(struct loop *l, const char *path, const struct control_cmd *cmds
 	c->cmds = cmds;
 	c->arg = arg;
 	c->fd = -1;
-	c->watch = (struct loop_fd){ .fn = on_listen, .fd = -1 };
 	list_init(&c->clients);
 	if (snprintf(addr, sizeof(addr), "unix:%s", path) >= (int)sizeof(addr))
 		r = err_set(err, -ENAMETOOLONG, "the path is too long");
@@ -260,7 +255,7 @@ int control_new(struct loop *l, const char *path, const struct control_cmd *cmds
 		free(c);
 		return err_prefix(err, r, "control.path");
 	}
-	r = loop_fd_add(l, &c->watch, c->fd, EPOLLIN);
+	r = listener_add(l, &c->listener, c->fd, on_accepted);
 	if (r < 0) {
 		control_free(c);
 		return err_set(err, r, "control.path: cannot watch %s: %s", path, strerror(-r));
@@ -281,7 +276,7 @@ void control_free(struct control *c)
 	list_for_each_safe(cl, tmp, &c->clients, link) {
 		client_free(cl);
 	}
-	loop_fd_del(&c->watch);
+	listener_del(&c->listener);
 	fd_close(&c->fd);
 	listen_unlink(c->addr);
 	free(c);

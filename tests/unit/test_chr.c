@@ -7,6 +7,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -264,6 +265,51 @@ static void left_unread(void)
 	expect(t, b, "login: ");
 	close(b);
 	line_free(t);
+}
+
+/* Takes all descriptors that a limit of 64 leaves. Returns how many. */
+static int exhaust(int *fds, struct rlimit *old)
+{
+	struct rlimit low;
+	int n = 0;
+
+	CHECK(getrlimit(RLIMIT_NOFILE, old) == 0);
+	low = (struct rlimit){ .rlim_cur = 64, .rlim_max = old->rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+	while (n < 64 && (fds[n] = dup(0)) >= 0)
+		n++;
+	return n;
+}
+
+/* Without a descriptor for the client it waits outside, and the loop sleeps. */
+static void no_descriptors(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX, .sun_path = "/tmp/test_chr.sock" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), spare[64], n;
+	struct loop *l = loop_new(LOOP_FAKE, NULL);
+	struct chr *c;
+	struct rlimit old;
+	char buf[8] = "";
+
+	unlink(sa.sun_path);
+	c = chr_open(l, "unix:/tmp/test_chr.sock", NULL);
+	CHECK(c && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0);
+	n = exhaust(spare, &old);
+	CHECK_EQ(loop_step(l, false), 1);
+	for (int i = 0; i < 10; i++)
+		CHECK_EQ(loop_step(l, false), 0);
+	while (n > 0)
+		close(spare[--n]);
+	setrlimit(RLIMIT_NOFILE, &old);
+	loop_fake_advance(l, 2 * NS_PER_SEC);
+	chr_write(c, "hello", 5);
+	while (loop_step(l, false))
+		;
+	CHECK_EQ(recv(fd, buf, sizeof(buf), MSG_DONTWAIT), 5);
+	CHECK_STR(buf, "hello");
+	close(fd);
+	chr_close(c);
+	loop_free(l);
 }
 
 static void tcp(void)
@@ -621,6 +667,7 @@ int main(int argc, char **argv)
 		{ "unix late reader", unix_late_reader },
 		{ "half closed", half_closed },
 		{ "left unread", left_unread },
+		{ "no descriptors", no_descriptors },
 		{ "tcp", tcp },
 		{ "input waits for room", input_waits_for_room },
 		{ "slow reader", slow_reader },
