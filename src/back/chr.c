@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "back/chr_priv.h"
@@ -16,11 +17,12 @@
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/log.h"
 #include "util/macros.h"
 
 #define CHR_PIECE 4096 /* bytes moved at a time */
-#define CHR_LOOK_NS \
-	(500 * NS_PER_MS) /* how often to look whether somebody opened the pseudo terminal */
+/* How often to look whether somebody opened the pseudo terminal, or whether the file takes output again. */
+#define CHR_LOOK_NS (500 * NS_PER_MS)
 
 /* --- output --- */
 
@@ -53,11 +55,26 @@ static void out_want(struct chr *c, bool want)
 		loop_fd_events(&c->out, want ? EPOLLOUT : 0);
 }
 
+/* The other end does not take bytes: it has left, or the disk is full for now. */
+static void out_failed(struct chr *c)
+{
+	if (!c->regular) {
+		chr_detach(c);
+		return;
+	}
+	log_limited(LOG_LEVEL_WARN, "chr", "a serial port's file cannot be written: %s",
+		    strerror(errno));
+	out_want(c, false);
+	loop_timer_set(&c->look, loop_now(c->loop) + CHR_LOOK_NS);
+}
+
 /* Sends until the other end is full, at most one ring's worth. */
 static void out_send(struct chr *c)
 {
 	uint8_t buf[CHR_PIECE];
 
+	if (loop_timer_armed(&c->look))
+		return;
 	for (int i = 0; i < CHR_RING_SIZE / CHR_PIECE && c->out_fd >= 0; i++) {
 		uint64_t first;
 		size_t len = ring_take(c, buf, sizeof(buf), &first);
@@ -73,7 +90,7 @@ static void out_send(struct chr *c)
 			out_want(c, true);
 			return;
 		} else if (n == 0 || errno != EINTR) {
-			chr_detach(c);
+			out_failed(c);
 			return;
 		}
 	}
@@ -204,11 +221,13 @@ static int watch_add(struct chr *c, struct loop_fd *w, int fd,
 
 int chr_attach(struct chr *c, int in_fd, int out_fd, bool socket)
 {
+	struct stat st;
 	int rc;
 
 	c->in_fd = in_fd;
 	c->out_fd = out_fd;
 	c->socket = socket;
+	c->regular = fstat(out_fd, &st) == 0 && S_ISREG(st.st_mode);
 	c->attached = true;
 	c->eof = false;
 	rc = watch_add(c, &c->in, in_fd, in_fn, 0);
@@ -242,6 +261,10 @@ static void look_fn(struct loop_timer *t)
 	struct chr *c = container_of(t, struct chr, look);
 	struct pollfd p = { .fd = c->master };
 
+	if (c->regular) {
+		out_send(c);
+		return;
+	}
 	if (poll(&p, 1, 0) == 0) {
 		int in = fcntl(c->master, F_DUPFD_CLOEXEC, 3);
 		int out = fcntl(c->master, F_DUPFD_CLOEXEC, 3);
@@ -294,6 +317,7 @@ void chr_close(struct chr *c)
 
 	if (!c)
 		return;
+	loop_timer_cancel(&c->look);
 	out_send(c); /* the guest's last words, as far as they go without waiting */
 	chr_detach(c);
 	loop_timer_cancel(&c->look);

@@ -26,10 +26,11 @@ struct chr {
 	struct loop_fd in, out; /* the reader, if attached; -1 each where there is none */
 	int in_fd, out_fd; /* owned */
 	bool attached, eof, socket;
+	bool regular; /* output goes to a file: an error, a full disk say, may pass */
 	struct listener listener;
 	int listen_fd; /* -1: none */
 	int master; /* pseudo terminal, -1: none */
-	struct loop_timer look; /* for somebody opening it */
+	struct loop_timer look; /* for somebody opening it, or for room in the file */
 
 	void (*fn)(void *arg, const uint8_t *buf, size_t len);
 	size_t (*room)(void *arg);

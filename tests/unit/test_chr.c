@@ -591,6 +591,34 @@ static void file_appends(void)
 	free(text);
 }
 
+/* A full disk: the newest output waits until there is room again. */
+static void file_is_full(void)
+{
+	struct line *t = line_new("file:", "log");
+	struct rlimit old, low;
+	char path[64], buf[64] = "";
+	int fd;
+
+	signal(SIGXFSZ, SIG_IGN);
+	snprintf(path, sizeof(path), "%s/log", t->dir);
+	put(t, "one ");
+	run_ms(t, 5);
+	CHECK(getrlimit(RLIMIT_FSIZE, &old) == 0);
+	low = (struct rlimit){ .rlim_cur = 4, .rlim_max = old.rlim_max };
+	CHECK(setrlimit(RLIMIT_FSIZE, &low) == 0);
+	put(t, "two ");
+	run_ms(t, 5);
+	setrlimit(RLIMIT_FSIZE, &old);
+	put(t, "three");
+	run_ms(t, 1500);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	CHECK(read(fd, buf, sizeof(buf) - 1) >= 0);
+	close(fd);
+	CHECK_STR(buf, "one two three");
+	unlink(path);
+	line_free(t);
+}
+
 static void refuses(void)
 {
 	static const struct {
@@ -677,6 +705,7 @@ int main(int argc, char **argv)
 		{ "stdio terminal", stdio_terminal },
 		{ "stdio pipes", stdio_pipes },
 		{ "file appends", file_appends },
+		{ "file is full", file_is_full },
 		{ "refuses", refuses },
 		{ "other thread", other_thread },
 	};
