@@ -154,11 +154,11 @@ void bus_msi_free(struct bus *b, struct bus_msi *m)
 	b->ops->msi_free(b->arg, m);
 }
 
-void bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t data)
+int bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t data)
 {
 	m->addr = addr;
 	m->data = data;
-	b->ops->msi_update(b->arg, m);
+	return b->ops->msi_update(b->arg, m);
 }
 
 void bus_msi_fire(struct bus *b, struct bus_msi *m)

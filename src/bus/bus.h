@@ -78,8 +78,8 @@ struct bus_host_ops {
 	void (*irq_set)(void *arg, unsigned int gsi, bool level);
 	int (*msi_new)(void *arg, struct bus_msi *m);
 	void (*msi_free)(void *arg, struct bus_msi *m);
-	/* addr and data of m changed. */
-	void (*msi_update)(void *arg, struct bus_msi *m);
+	/* addr and data of m changed. On failure nothing did, and it may be tried again. */
+	int (*msi_update)(void *arg, struct bus_msi *m);
 	void (*msi_fire)(void *arg, struct bus_msi *m);
 	int (*slot_add)(void *arg, struct bus_slot *s);
 	void (*slot_del)(void *arg, struct bus_slot *s);
@@ -126,7 +126,7 @@ void bus_irq_pulse(struct bus_irq *irq);
 /* --- pass-through to the host's hooks --- */
 int bus_msi_new(struct bus *b, struct bus_msi *m);
 void bus_msi_free(struct bus *b, struct bus_msi *m);
-void bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t data);
+int bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t data);
 void bus_msi_fire(struct bus *b, struct bus_msi *m);
 int bus_slot_add(struct bus *b, struct bus_slot *s);
 void bus_slot_del(struct bus *b, struct bus_slot *s);

@@ -117,34 +117,57 @@ static bool same_route(const struct kvm_irq_routing_entry *a, const struct kvm_i
 	       a->u.msi.address_hi == b->u.msi.address_hi && a->u.msi.data == b->u.msi.data;
 }
 
+/* A new route, with the irqfd that uses it. */
+static int route_add(struct kvm *k, const struct bus_msi *m,
+		     const struct kvm_irq_routing_entry *want)
+{
+	int r;
+
+	if (k->routes->nr == KVM_ROUTES_MAX)
+		return -ENOSPC;
+	k->routes->entries[k->routes->nr++] = *want;
+	r = routes_commit(k);
+	if (r == 0)
+		r = irqfd(k, m, 0);
+	if (r < 0)
+		k->routes->nr--; /* KVM forgets it with the next change */
+	return r;
+}
+
+static int route_change(struct kvm *k, struct kvm_irq_routing_entry *e,
+			const struct kvm_irq_routing_entry *want)
+{
+	struct kvm_irq_routing_entry old = *e;
+	int r;
+
+	if (same_route(e, want))
+		return 0;
+	*e = *want;
+	r = routes_commit(k);
+	if (r < 0)
+		*e = old;
+	return r;
+}
+
 /* The route is made when the guest first gives the vector an address, and kept from then on. */
-void kvm_msi_update(void *arg, struct bus_msi *m)
+int kvm_msi_update(void *arg, struct bus_msi *m)
 {
 	struct kvm *k = arg;
 	struct kvm_irq_routing_entry *e,
 		want = { .gsi = (uint32_t)m->gsi, .type = KVM_IRQ_ROUTING_MSI };
-	bool fresh = false;
-	int r = 0;
+	int r;
 
 	want.u.msi.address_lo = (uint32_t)m->addr;
 	want.u.msi.address_hi = (uint32_t)(m->addr >> 32);
 	want.u.msi.data = m->data;
 	pthread_mutex_lock(&k->route_lock);
 	e = route_find(k, m->gsi);
-	if (!e && k->routes->nr < KVM_ROUTES_MAX) {
-		e = &k->routes->entries[k->routes->nr++];
-		fresh = true;
-	}
-	if (e && (fresh || !same_route(e, &want))) {
-		*e = want;
-		r = routes_commit(k);
-		if (r == 0 && fresh)
-			r = irqfd(k, m, 0);
-	}
+	r = e ? route_change(k, e, &want) : route_add(k, m, &want);
 	pthread_mutex_unlock(&k->route_lock);
 	if (r < 0)
 		log_limited(LOG_LEVEL_WARN, "kvm", "MSI address %llx data %x refused: %s",
 			    (unsigned long long)m->addr, m->data, strerror(-r));
+	return r;
 }
 
 void kvm_msi_fire(void *arg, struct bus_msi *m)

@@ -94,7 +94,7 @@ int kvm_chips_restore(struct kvm *k, struct err *err);
 int kvm_routes_init(struct kvm *k, struct err *err);
 int kvm_msi_new(void *arg, struct bus_msi *m);
 void kvm_msi_free(void *arg, struct bus_msi *m);
-void kvm_msi_update(void *arg, struct bus_msi *m);
+int kvm_msi_update(void *arg, struct bus_msi *m);
 void kvm_msi_fire(void *arg, struct bus_msi *m);
 void kvm_irq_set(void *arg, unsigned int gsi, bool level);
 

@@ -38,9 +38,9 @@ static void fire_msi(struct pci_fn *fn)
 	}
 	fn->msi_allocated = true;
 	if (!fn->msi_routed || fn->msi.addr != addr || fn->msi.data != data)
-		bus_msi_update(fn->bus->bus, &fn->msi, addr, data);
-	fn->msi_routed = true;
-	bus_msi_fire(fn->bus->bus, &fn->msi);
+		fn->msi_routed = bus_msi_update(fn->bus->bus, &fn->msi, addr, data) == 0;
+	if (fn->msi_routed)
+		bus_msi_fire(fn->bus->bus, &fn->msi);
 }
 
 static void fire_message(struct pci_fn *fn)

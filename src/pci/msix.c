@@ -36,32 +36,38 @@ static bool may_fire(const struct pci_fn *fn, const struct pci_msix_vector *v)
 	       (pci_command(fn) & CMD_MASTER);
 }
 
-/* Makes the host know where the vector goes. False: it cannot be sent. */
+static uint64_t addr_of(const struct pci_msix_vector *v)
+{
+	return (uint64_t)v->addr_hi << 32 | v->addr_lo;
+}
+
+/* Makes the host know where the vector goes. False: not now. */
 static bool route(struct pci_fn *fn, struct pci_msix_vector *v)
 {
-	uint64_t addr = (uint64_t)v->addr_hi << 32 | v->addr_lo;
-
 	if (v->routed)
 		return true;
-	if (!pci_msi_addr_ok(fn, addr))
-		return false;
 	if (!v->allocated && bus_msi_new(fn->bus->bus, &v->msi) < 0) {
 		log_limited(LOG_LEVEL_WARN, fn->dev.env.name,
 			    "no route for an interrupt vector: the host has no more");
 		return false;
 	}
 	v->allocated = true;
-	bus_msi_update(fn->bus->bus, &v->msi, addr, v->data);
-	v->routed = true;
-	return true;
+	v->routed = bus_msi_update(fn->bus->bus, &v->msi, addr_of(v), v->data) == 0;
+	return v->routed;
 }
 
+/* What the host refuses stays pending: the next reason to look at the vector is another try. */
 static void deliver(struct pci_fn *fn, struct pci_msix_vector *v)
 {
+	bool sane;
+
 	if (!v->pending || !may_fire(fn, v))
 		return;
+	sane = v->routed || pci_msi_addr_ok(fn, addr_of(v));
+	if (sane && !route(fn, v))
+		return;
 	v->pending = false;
-	if (route(fn, v))
+	if (sane)
 		bus_msi_fire(fn->bus->bus, &v->msi);
 }
 

@@ -121,6 +121,8 @@ void tb_msi_enable(struct dev *d);
 unsigned int tb_irqs(struct dev *d, unsigned int vector);
 /* Messages of any device with any data since the last call, and the newest one. */
 unsigned int tb_msis(struct tb *tb);
+/* The host has no memory for a vector's new place. */
+void tb_refuse_routes(struct tb *tb, bool refuse);
 void tb_last_msi(struct tb *tb, uint64_t *addr, uint32_t *data);
 /* Level of the device's INTx wire, and of any wire; how often a wire rose since the last call. */
 bool tb_intx(struct dev *d);

@@ -47,10 +47,22 @@ static void host_msi_free(void *arg, struct bus_msi *m)
 	(void)m;
 }
 
-static void host_msi_update(void *arg, struct bus_msi *m)
+static int host_msi_update(void *arg, struct bus_msi *m)
 {
-	(void)arg;
+	struct tb_host *h = lock_host(arg);
+	bool refuse = h->refuse_routes;
+
 	(void)m;
+	unlock_host(h);
+	return refuse ? -ENOMEM : 0;
+}
+
+void tb_refuse_routes(struct tb *tb, bool refuse)
+{
+	struct tb_host *h = lock_host(tb);
+
+	h->refuse_routes = refuse;
+	unlock_host(h);
 }
 
 /* Data as tb_msix_enable() chose it: device << 8 | vector. */

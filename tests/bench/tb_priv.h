@@ -40,6 +40,7 @@ struct tb_host {
 	bool wires[BUS_GSIS];
 	unsigned int rises[BUS_GSIS];
 	unsigned int msis, requests[2];
+	bool refuse_routes;
 	uint64_t last_addr;
 	uint32_t last_data;
 	struct bus_doorbell *bells[TB_MAX_BELLS];

@@ -588,6 +588,28 @@ static void test_msix_bad_addresses(void)
 	tb_free(s.tb);
 }
 
+/* A route that the host refuses for now is asked for again; the interrupt waits for it. */
+static void test_msix_route_refused(void)
+{
+	struct setup s = make();
+
+	tb_refuse_routes(s.tb, true);
+	fire(&s, 0);
+	CHECK_EQ(tb_msis(s.tb), 0);
+	CHECK(tb_msix_pending(s.d, 0));
+	tb_refuse_routes(s.tb, false);
+	fire(&s, 0);
+	CHECK_EQ(tb_irqs(s.d, 0), 1);
+	CHECK(!tb_msix_pending(s.d, 0));
+	tb_w32(s.d, BAR_REGS, 4096 + 8, 3);
+	tb_refuse_routes(s.tb, true);
+	fire(&s, 0);
+	tb_refuse_routes(s.tb, false);
+	tb_msix_mask(s.d, 0, false);
+	CHECK_EQ(tb_irqs(s.d, 3), 1);
+	tb_free(s.tb);
+}
+
 /* M-04 */
 static void test_msix_masks(void)
 {
@@ -721,6 +743,16 @@ static void test_msi(void)
 	CHECK_EQ(addr, 0xfee05000);
 	CHECK_EQ(data, 0x1234);
 	CHECK_EQ(tb_msis(tb), 3);
+	/* A place that the host refuses for now is asked for again. */
+	tb_cfg_write(d, cap + 12, 2, 0x4321);
+	tb_refuse_routes(tb, true);
+	raise_irq(d, true);
+	CHECK_EQ(tb_msis(tb), 0);
+	tb_refuse_routes(tb, false);
+	raise_irq(d, true);
+	tb_last_msi(tb, &addr, &data);
+	CHECK_EQ(data, 0x4321);
+	CHECK_EQ(tb_msis(tb), 1);
 	tb_cfg_write(d, cap + 8, 4, 1);
 	raise_irq(d, true);
 	tb_cfg_write(d, cap + 8, 4, 0);
@@ -813,6 +845,7 @@ int main(int argc, char **argv)
 		{ "msix_fires", test_msix_fires },
 		{ "msix_table_edges", test_msix_table_edges },
 		{ "msix_bad_addresses", test_msix_bad_addresses },
+		{ "msix_route_refused", test_msix_route_refused },
 		{ "msix_masks", test_msix_masks },
 		{ "modes_change_with_interrupts_waiting",
 		  test_modes_change_with_interrupts_waiting },

@@ -378,6 +378,30 @@ static void test_msi_routes(void)
 	guest_free(g);
 }
 
+/* What KVM refuses leaves no trace, and works later. */
+static void test_msi_route_refused(void)
+{
+	struct guest *g = guest_new(count_code, sizeof(count_code), 1);
+	struct kvm_irq_routing *routes = g->kvm->routes;
+	struct bus_msi m = { .fd = -1, .gsi = -1 };
+	uint32_t chip = routes->entries[0].type;
+
+	CHECK_EQ(bus_msi_new(g->bus, &m), 0);
+	routes->entries[0].type = 99;
+	CHECK(bus_msi_update(g->bus, &m, 0xfee00000, 0x30) < 0);
+	CHECK_EQ(routes->nr, 15 + 23);
+	routes->entries[0].type = chip;
+	CHECK_EQ(bus_msi_update(g->bus, &m, 0xfee00000, 0x30), 0);
+	routes->entries[0].type = 99;
+	CHECK(bus_msi_update(g->bus, &m, 0xfee00000, 0x31) < 0);
+	routes->entries[0].type = chip;
+	CHECK_EQ(routes->entries[15 + 23].u.msi.data, 0x30);
+	CHECK_EQ(bus_msi_update(g->bus, &m, 0xfee00000, 0x31), 0);
+	CHECK_EQ(routes->entries[15 + 23].u.msi.data, 0x31);
+	bus_msi_free(g->bus, &m);
+	guest_free(g);
+}
+
 /* The last vector that gets a number also gets a route. */
 static void test_msi_routes_full(void)
 {
@@ -547,6 +571,7 @@ static const struct test_case cases[] = {
 	{ "host: a doorbell signals without an exit", test_doorbell },
 	{ "host: 200 MSI routes come and go", test_msi_routes },
 	{ "host: as many MSI routes as vectors", test_msi_routes_full },
+	{ "host: an MSI route refused", test_msi_route_refused },
 	{ "host: slots come and go, dirty log starts clean", test_slots },
 };
 

@@ -41,10 +41,11 @@ static void host_msi_free(void *arg, struct bus_msi *m)
 	((struct host *)arg)->msi_live--;
 }
 
-static void host_msi_update(void *arg, struct bus_msi *m)
+static int host_msi_update(void *arg, struct bus_msi *m)
 {
 	(void)m;
 	((struct host *)arg)->msi_updated++;
+	return 0;
 }
 
 static void host_msi_fire(void *arg, struct bus_msi *m)
