@@ -11,7 +11,12 @@
 #include <unistd.h>
 
 #include "back/blk_priv.h"
+#include "util/clock.h"
 #include "util/err.h"
+
+/* How long the requests of a process that was killed may keep its lock. */
+#define ORPHAN_NS (3 * NS_PER_SEC)
+#define ORPHAN_POLL_US 10000
 
 /* True if /proc/PID/fdinfo/FD shows a lock of an open file description. */
 static bool fdinfo_has_lock(const char *pid, const char *fd)
@@ -79,18 +84,37 @@ static pid_t lock_holder(int fd)
 	return holder;
 }
 
-int blk_lock(int fd, const char *path, bool read_only, struct err *err)
+/*
+ * 0 or -errno. A lock that no process seems to hold may be that of one that was killed: io_uring gives the file up when
+ * the last request has ended. So that a guest can be started at once after its end, that is waited for.
+ */
+static int take(int fd, bool read_only, pid_t *holder)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	pid_t holder;
-	int rc;
+	uint64_t end = clock_mono_ns() + ORPHAN_NS;
 
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+	while (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+		int rc = -errno;
+
+		if (rc != -EAGAIN && rc != -EACCES)
+			return rc;
+		*holder = lock_holder(fd);
+		if (*holder || clock_mono_ns() >= end)
+			return rc;
+		usleep(ORPHAN_POLL_US);
+	}
+	return 0;
+}
+
+int blk_lock(int fd, const char *path, bool read_only, struct err *err)
+{
+	pid_t holder = 0;
+	int rc = take(fd, read_only, &holder);
+
+	if (rc == 0)
 		return 0;
-	rc = -errno;
 	if (rc != -EAGAIN && rc != -EACCES)
 		return err_set(err, rc, "%s: cannot lock it: %s", path, strerror(-rc));
-	holder = lock_holder(fd);
 	if (holder == getpid())
 		return err_set(err, -EBUSY, "%s: another disk of this guest uses the same image",
 			       path);

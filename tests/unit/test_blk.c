@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -875,6 +877,43 @@ static bool loop_device(const char *file, char path[32])
 }
 
 /* A block device is claimed, and a loop device shares its lock with the file behind it. */
+/* A descriptor that is in flight between two sockets is in no process's table, as the file of io_uring's requests is. */
+static void hide(const int *pair, int fd)
+{
+	CHECK_EQ(fd_send_fds(pair[0], "x", 1, &fd, 1), 1);
+	close(fd);
+}
+
+static void *drop_soon(void *arg)
+{
+	usleep(300000);
+	close(((int *)arg)[0]);
+	close(((int *)arg)[1]);
+	return NULL;
+}
+
+/* What a killed process had in flight holds its lock a little longer. */
+static void locked_by_the_dead(void)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct loop *l = loop_new(LOOP_AUTO, NULL);
+	int pair[2], fd;
+	char path[64];
+	struct blk_spec rw = { .path = path };
+	pthread_t thread;
+
+	temp_file(path, SIZE);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK_EQ(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	hide(pair, fd);
+	CHECK_EQ(pthread_create(&thread, NULL, drop_soon, pair), 0);
+	blk_close(must_open(l, &rw));
+	pthread_join(thread, NULL);
+	unlink(path);
+	loop_free(l);
+}
+
 static void block_device(void)
 {
 	struct disk d = { .l = loop_new(LOOP_AUTO, NULL) };
@@ -944,6 +983,7 @@ int main(int argc, char **argv)
 		{ "sector sizes", sector_sizes },
 		{ "other forms", other_forms },
 		{ "locking", locking },
+		{ "locked by the dead", locked_by_the_dead },
 		{ "block device", block_device },
 		{ "never probed", never_probed },
 	};
