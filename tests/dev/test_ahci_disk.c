@@ -454,6 +454,23 @@ static void test_trim_errors(void)
 
 /* --- the host's errors, and durability --- */
 
+static void test_failed_flush_until_reset(void)
+{
+	const struct blk_fault f = { .fail_nth = 1, .fail_errno = EIO, .fail_op = BLK_FLUSH };
+
+	setup();
+	tb_fault(tb, 0, &f);
+	CHECK_EQ(rw(FLUSH, 0, 0, 0), ABRT);
+	CHECK(rw(WRITE_EXT, 0, 1, 512) != GOOD);
+	tb_w32(d, TB_AHCI_BAR, TB_AHCI_GHC, 1); /* a driver's reset is not enough */
+	start();
+	CHECK(rw(WRITE_EXT, 0, 1, 512) != GOOD);
+	CHECK(tb_reset(tb));
+	start();
+	CHECK_EQ(rw(FLUSH, 0, 0, 0), GOOD);
+	CHECK_EQ(rw(WRITE_EXT, 0, 1, 512), GOOD);
+}
+
 static void test_disk_errors(void)
 {
 	struct blk_fault f = { .fail_nth = -1, .fail_errno = EIO, .fail_op = -1 };
@@ -512,6 +529,7 @@ static void test_durability(void)
 }
 
 static const struct test_case cases[] = {
+	{ "D2 failed flush until reset", test_failed_flush_until_reset },
 	{ "ahci IDENTIFY", test_identify },
 	{ "ahci reads and writes", test_read_write },
 	{ "ahci small commands", test_small_commands },

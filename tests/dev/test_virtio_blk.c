@@ -492,6 +492,24 @@ static void test_failing_disk(void)
 	check_works();
 }
 
+/* As long as the guest runs that may believe its data safe: a restarted one reads what there is. */
+static void test_failed_flush_until_reset(void)
+{
+	const struct blk_fault f = { .fail_nth = 1, .fail_errno = EIO, .fail_op = BLK_FLUSH };
+
+	setup_conf(NULL, F_FLUSH);
+	tb_fault(tb, 0, &f);
+	CHECK_EQ(request(T_FLUSH, 0, 0), IOERR);
+	CHECK_EQ(request(T_OUT, 0, 512), IOERR);
+	tb_virtio_set_status(d, 0); /* a driver's reset is not enough */
+	CHECK(tb_virtio_start(d, F_FLUSH, vq, 1, QUEUE_SIZE));
+	CHECK_EQ(request(T_OUT, 0, 512), IOERR);
+	CHECK(tb_reset(tb));
+	CHECK(tb_virtio_start(d, F_FLUSH, vq, 1, QUEUE_SIZE));
+	CHECK_EQ(request(T_FLUSH, 0, 0), OK);
+	check_works();
+}
+
 /* A durable write that fails makes the disk fail for good, a cached one does not: that shows which it was. */
 static bool write_is_durable(uint32_t type)
 {
@@ -782,6 +800,7 @@ static void test_settings(void)
 }
 
 static const struct test_case cases[] = {
+	{ "D2 failed flush until reset", test_failed_flush_until_reset },
 	{ "blk configuration", test_config },
 	{ "blk topology", test_topology },
 	{ "blk reads and writes", test_read_write },
