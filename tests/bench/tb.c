@@ -314,6 +314,51 @@ bool tb_reset(struct tb *tb)
 	return true;
 }
 
+static void disk_done(struct blk_req *r, int res)
+{
+	(void)r;
+	assert(res == 0);
+}
+
+/* Zero bytes again, if it was written to. */
+static void clear_disk(struct tb *tb, unsigned int n)
+{
+	struct blk *b = tb->disks[n];
+	struct blk_req zero = { .op = BLK_WRITE_ZEROES,
+				.len = blk_info_get(b)->size,
+				.done = disk_done },
+		       *list = &zero;
+	struct blk_stats s;
+
+	blk_stats_get(b, &s);
+	if (s.write_bytes == tb->written[n])
+		return;
+	blk_submit(b, &list, 1);
+	tb_run(tb);
+	blk_stats_get(b, &s);
+	tb->written[n] = s.write_bytes;
+}
+
+void tb_renew(struct tb *tb)
+{
+	const struct mem_region *r;
+	size_t n = mem_regions(tb->mem, &r);
+
+	for (size_t i = 0; i < n; i++)
+		(void)madvise(r[i].host, r[i].len, MADV_DONTNEED);
+	for (unsigned int i = 0; i < tb->ndevs; i++) {
+		dev_reset(tb->devs[i].dev);
+		memset(tb->devs[i].irqs, 0, sizeof(tb->devs[i].irqs));
+	}
+	for (unsigned int i = 0; i < tb->ndisks; i++)
+		clear_disk(tb, i);
+	pci_bus_reset(tb->pci);
+	tb_resume(tb);
+	tb_run(tb);
+	tb_host_clear(&tb->host);
+	tb_alloc_reset(tb);
+}
+
 /* --- guest memory --- */
 
 void *tb_mem(struct tb *tb, gpa_t gpa, uint64_t len)
@@ -324,12 +369,19 @@ void *tb_mem(struct tb *tb, gpa_t gpa, uint64_t len)
 	return p;
 }
 
-gpa_t tb_alloc(struct tb *tb, uint64_t size, uint64_t align)
+gpa_t tb_reserve(struct tb *tb, uint64_t size, uint64_t align)
 {
 	gpa_t gpa = ALIGN_UP(tb->next_gpa, align);
 
 	assert(gpa + size <= TB_RAM);
 	tb->next_gpa = gpa + size;
+	return gpa;
+}
+
+gpa_t tb_alloc(struct tb *tb, uint64_t size, uint64_t align)
+{
+	gpa_t gpa = tb_reserve(tb, size, align);
+
 	mem_fill(tb->mem, gpa, 0, size);
 	return gpa;
 }

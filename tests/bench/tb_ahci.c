@@ -23,7 +23,7 @@ void tb_ahci_start(struct tb_ahci *a, struct dev *d, unsigned int port)
 	*a = (struct tb_ahci){ .tb = tb_of(d), .d = d, .port = port };
 	a->clb = tb_alloc(a->tb, 1024, 1024);
 	a->fb = tb_alloc(a->tb, 256, 256);
-	a->tables = tb_alloc(a->tb, 32 * (uint64_t)TB_AHCI_TABLE, 128);
+	a->tables = tb_reserve(a->tb, 32 * (uint64_t)TB_AHCI_TABLE, 128);
 	tb_ahci_w(a, TB_AHCI_CLB, (uint32_t)a->clb);
 	tb_ahci_w(a, TB_AHCI_CLBU, (uint32_t)(a->clb >> 32));
 	tb_ahci_w(a, TB_AHCI_FB, (uint32_t)a->fb);
@@ -54,7 +54,7 @@ void tb_ahci_build(struct tb_ahci *a, unsigned int slot, const struct tb_fis *f,
 {
 	uint8_t *t = tb_mem(a->tb, tb_ahci_table(a, slot), TB_AHCI_TABLE);
 
-	memset(t, 0, TB_AHCI_TABLE);
+	memset(t, 0, 0x80 + 16 * (size_t)n);
 	t[0] = 0x27;
 	t[1] = f->flags ? 0 : 0x80;
 	t[2] = f->cmd;

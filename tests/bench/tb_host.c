@@ -110,6 +110,17 @@ void tb_last_msi(struct tb *tb, uint64_t *addr, uint32_t *data)
 	unlock_host(h);
 }
 
+void tb_host_clear(struct tb_host *h)
+{
+	pthread_mutex_lock(&h->lock);
+	memset(h->rises, 0, sizeof(h->rises));
+	memset(h->requests, 0, sizeof(h->requests));
+	h->msis = 0;
+	h->last_addr = 0;
+	h->last_data = 0;
+	pthread_mutex_unlock(&h->lock);
+}
+
 bool tb_wire(struct tb *tb, unsigned int gsi)
 {
 	struct tb_host *h = lock_host(tb);

@@ -63,6 +63,7 @@ struct tb {
 	uint64_t next_mmio, next_port;
 	struct blk *disks[TB_MAX_DISKS];
 	struct chr *chrs[TB_MAX_DISKS];
+	uint64_t written[TB_MAX_DISKS]; /* bytes that each disk had taken when it was zero */
 	unsigned int ndisks, nchrs;
 	struct tb_line nets[TB_MAX_NETS];
 	unsigned int nnets;
@@ -75,5 +76,7 @@ struct net *tb_net_open(struct tb *tb, const struct net_spec *spec, struct err *
 void tb_net_drop(struct tb *tb, unsigned int keep);
 /* tb_host.c */
 extern const struct bus_host_ops tb_host_ops;
+/* Forgets what was counted. */
+void tb_host_clear(struct tb_host *h);
 
 #endif

@@ -50,7 +50,7 @@ void tb_virtio_queue(struct dev *d, unsigned int q, uint16_t size, struct tb_vq 
 {
 	struct tb *tb = tb_of(d);
 
-	tb_vq_init(vq, tb_memory(tb), size, tb_alloc(tb, tb_vq_bytes(size), 16));
+	tb_vq_init(vq, tb_memory(tb), size, tb_reserve(tb, tb_vq_bytes(size), 16));
 	tb_w16(d, TB_V_BAR, TB_V_QUEUE_SELECT, (uint16_t)q);
 	tb_w16(d, TB_V_BAR, TB_V_QUEUE_SIZE, size);
 	tb_w16(d, TB_V_BAR, TB_V_QUEUE_VECTOR, (uint16_t)(q + 1));

@@ -9,6 +9,21 @@
 #include "util/log.h"
 
 #define MAX_OPS 2000
+#define USES 32 /* inputs that share a bench */
+
+/* Making a bench takes longer than most inputs: one is used for some, and is renewed between them. */
+struct kept {
+	struct tb *tb;
+	struct dev *d;
+	unsigned int uses;
+};
+
+static struct kept *kept_bench(void)
+{
+	static struct kept k;
+
+	return &k;
+}
 
 uint64_t fz_value(struct fz *f)
 {
@@ -38,13 +53,19 @@ void fz_start(struct fz_script *s, const struct dev_ops *ops, const char *conf,
 	      void (*op)(struct fz_script *s, struct fz *f))
 {
 	const struct tb_opts opts = { .faults = true, .disk_size = 1 * MIB, .screen = true };
+	struct kept *k = kept_bench();
 	struct pci_fn *fn;
 
 	log_set(-1, LOG_LEVEL_ERROR);
-	*s = (struct fz_script){ .tb = tb_new(&opts), .op = op };
-	s->d = tb_add(s->tb, ops, conf, NULL);
-	assert(s->d);
-	s->arena = tb_alloc(s->tb, FZ_ARENA, 4096);
+	if (k->tb) {
+		tb_renew(k->tb);
+	} else {
+		k->tb = tb_new(&opts);
+		k->d = tb_add(k->tb, ops, conf, NULL);
+		assert(k->d);
+	}
+	*s = (struct fz_script){ .tb = k->tb, .d = k->d, .op = op };
+	s->arena = tb_reserve(s->tb, FZ_ARENA, 4096);
 	fn = pci_bus_find(tb_pci(s->tb), s->d->env.slot->devfn);
 	s->pci = fn && &fn->dev == s->d;
 	if (!s->pci)
@@ -256,9 +277,14 @@ void fz_run(struct fz_script *s, struct fz *f)
 
 void fz_end(struct fz_script *s)
 {
+	struct kept *k = kept_bench();
+
 	/* Every request that was accepted completes, whatever the guest did (R7). */
 	tb_release_all(s->tb);
 	finish_pause(s);
 	assert(tb_balanced(s->tb));
-	tb_free(s->tb);
+	if (++k->uses < USES)
+		return;
+	tb_free(k->tb);
+	*k = (struct kept){ 0 };
 }

@@ -99,12 +99,16 @@ struct fz_script {
 	bool pci, paused;
 };
 
-/* A bench with fault disks and one device, enumerated, with bus master and MSI-X on. Log lines go nowhere. */
+/*
+ * A bench with fault disks and one device, enumerated, with bus master and MSI-X on. Log lines go nowhere. Some inputs
+ * in a row share a bench, which is reset and cleared between them: a fault that an input alone does not bring back has
+ * come through a reset. ops and conf are the same every time.
+ */
 void fz_start(struct fz_script *s, const struct dev_ops *ops, const char *conf,
 	      void (*op)(struct fz_script *s, struct fz *f));
 /* Until the bytes are used up. */
 void fz_run(struct fz_script *s, struct fz *f);
-/* Lets everything finish, checks what must hold for every device, and frees the bench. */
+/* Lets everything finish, checks what must hold for every device, and gives the bench back. */
 void fz_end(struct fz_script *s);
 
 #endif

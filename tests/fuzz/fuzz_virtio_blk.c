@@ -16,10 +16,12 @@ struct driver {
 	unsigned int n; /* requests made */
 };
 
+/* BARs and MSI-X are as op_enable left them. */
 static void start(struct fz_script *s, struct fz *f)
 {
 	struct driver *drv = s->arg;
 	uint64_t features = fz_u16(f) & 0x7e40;
+	uint16_t size;
 
 	if (fz_bool(f))
 		features |= VIRTIO_F_INDIRECT_DESC;
@@ -27,7 +29,13 @@ static void start(struct fz_script *s, struct fz *f)
 		features |= VIRTIO_F_EVENT_IDX;
 	features &= tb_virtio_offered(s->d);
 	tb_alloc_reset(s->tb); /* rings where the script writes, too */
-	drv->up = tb_virtio_start(s->d, features, drv->vq, QUEUES, (uint16_t)(1u << fz_pick(f, 9)));
+	size = (uint16_t)(1u << fz_pick(f, 9));
+	drv->up = tb_virtio_negotiate(s->d, features | TB_V_VERSION_1);
+	if (!drv->up)
+		return;
+	for (unsigned int i = 0; i < QUEUES; i++)
+		tb_virtio_queue(s->d, i, size, &drv->vq[i]);
+	tb_virtio_driver_ok(s->d);
 }
 
 static uint32_t some_length(struct fz *f)

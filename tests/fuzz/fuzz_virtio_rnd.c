@@ -25,13 +25,21 @@ struct driver {
 	bool clean; /* nothing that would write into the rings */
 };
 
+/* BARs and MSI-X are as op_enable left them. */
 static void start(struct fz_script *s, struct fz *f)
 {
 	struct driver *drv = s->arg;
+	uint64_t features;
+	uint16_t size;
 
 	tb_alloc_reset(s->tb); /* rings where the script writes, too */
-	drv->up = tb_virtio_start(s->d, fz_bool(f) ? VIRTIO_F_INDIRECT_DESC : 0, &drv->vq, 1,
-				  (uint16_t)(1u << fz_pick(f, 7)));
+	features = TB_V_VERSION_1 | (fz_bool(f) ? VIRTIO_F_INDIRECT_DESC : 0);
+	size = (uint16_t)(1u << fz_pick(f, 7));
+	drv->up = tb_virtio_negotiate(s->d, features);
+	if (!drv->up)
+		return;
+	tb_virtio_queue(s->d, 0, size, &drv->vq);
+	tb_virtio_driver_ok(s->d);
 }
 
 static void request(struct fz_script *s, struct fz *f)
