@@ -15,6 +15,7 @@
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/thread.h"
 
 #define FILE_TRIES 100 /* of a system call that says EINTR or EAGAIN */
 #define FILE_ZEROES (1 * MIB) /* written at a time where the file system cannot zero a range */
@@ -342,11 +343,11 @@ static void pool_reap(struct loop_post *p)
 static int pool_start(struct blk_file *f, struct err *err)
 {
 	for (; f->nthreads < POOL_THREADS; f->nthreads++) {
-		int rc = pthread_create(&f->threads[f->nthreads], NULL, pool_main, f);
+		int r = thread_start(&f->threads[f->nthreads], pool_main, f);
 
-		if (rc)
-			return err_set(err, -rc, "%s: cannot start a thread: %s", f->b.info.path,
-				       strerror(rc));
+		if (r < 0)
+			return err_set(err, r, "%s: cannot start a thread: %s", f->b.info.path,
+				       strerror(-r));
 	}
 	return 0;
 }

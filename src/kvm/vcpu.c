@@ -13,6 +13,7 @@
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/thread.h"
 
 #define KICK_SIGNAL SIGUSR1
 
@@ -199,10 +200,10 @@ int kvm_vcpu_spawn(struct kvm_vcpu *v, struct err *err)
 	int r;
 
 	sigaction(KICK_SIGNAL, &sa, NULL);
-	r = pthread_create(&v->thread, NULL, vcpu_thread, v);
-	if (r)
-		return err_set(err, -r, "cannot start the thread of vCPU %u: %s", v->index,
-			       strerror(r));
+	r = thread_start(&v->thread, vcpu_thread, v);
+	if (r < 0)
+		return err_set(err, r, "cannot start the thread of vCPU %u: %s", v->index,
+			       strerror(-r));
 	v->thread_made = true;
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include "util/log.h"
 #include "util/macros.h"
 #include "util/str.h"
+#include "util/thread.h"
 
 static void fill(char *buf, size_t size, char c)
 {
@@ -395,6 +396,28 @@ static void test_fd_pass(void)
 	close(s[1]);
 }
 
+static void *stack_size(void *arg)
+{
+	pthread_attr_t attr;
+
+	if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+		pthread_attr_getstacksize(&attr, arg);
+		pthread_attr_destroy(&attr);
+	}
+	return NULL;
+}
+
+/* No stack is large enough for a huge page. */
+static void test_thread_stack(void)
+{
+	pthread_t t;
+	size_t size = 0;
+
+	CHECK_EQ(thread_start(&t, stack_size, &size), 0);
+	CHECK_EQ(pthread_join(t, NULL), 0);
+	CHECK(size >= 64 * KIB && size < 2 * MIB);
+}
+
 static const struct test_case cases[] = {
 	{ "err_set", test_err_set },
 	{ "err_prefix", test_err_prefix },
@@ -412,6 +435,7 @@ static const struct test_case cases[] = {
 	{ "fd_read_file", test_fd_read_file },
 	{ "fd_flags", test_fd_flags },
 	{ "fd_pass", test_fd_pass },
+	{ "thread_stack", test_thread_stack },
 };
 
 int main(int argc, char **argv)
