@@ -68,6 +68,9 @@ struct net *net_open(struct loop *l, const struct net_spec *spec, struct err *er
 		return net_open_tap(l, b, queues, err);
 	if (str_starts(b, "fd:"))
 		return net_open_tap_fds(l, b + strlen("fd:"), spec->queues ? queues : 0, err);
-	err_set(err, -EINVAL, "%s: not a network back end: use tapN, tap:IFNAME, fd:N or none", b);
+	if (str_starts(b, "socket:"))
+		return net_open_sock(l, b + strlen("socket:"), err);
+	err_set(err, -EINVAL,
+		"%s: not a network back end: use tapN, tap:IFNAME, fd:N, socket:PATH or none", b);
 	return NULL;
 }

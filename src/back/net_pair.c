@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "back/net_gso.h"
 #include "back/net_priv.h"
 
 /* A frame on its way, with header. */
@@ -42,17 +44,58 @@ static int pair_put(struct pair_end *to, unsigned int q, struct pair_frame *f)
 	return 0;
 }
 
+static struct pair_frame *frame_new(size_t len)
+{
+	struct pair_frame *f = malloc(sizeof(*f) + len);
+
+	if (f)
+		f->len = len;
+	return f;
+}
+
+struct pair_split {
+	struct pair_end *to;
+	unsigned int q;
+	int res;
+};
+
+static void pair_emit(void *arg, struct iovec iov[2])
+{
+	struct pair_split *s = arg;
+	struct pair_frame *f = frame_new(NET_HDR_LEN + iov[0].iov_len + iov[1].iov_len);
+	int rc = -ENOBUFS;
+
+	if (f) {
+		memset(f->data, 0, NET_HDR_LEN);
+		net_iov_read(iov, 2, 0, f->data + NET_HDR_LEN, f->len - NET_HDR_LEN);
+		rc = pair_put(s->to, s->q, f);
+	}
+	if (rc < 0)
+		s->res = rc;
+}
+
 static void pair_send(struct net *n, unsigned int q, struct net_req *r)
 {
-	uint32_t len = net_work_of(r)->len;
-	struct pair_frame *f = malloc(sizeof(*f) + len);
+	struct pair_split s = { .to = end_of(n)->peer, .q = q };
+	struct pair_frame *f = frame_new(net_work_of(r)->len);
+	struct net_hdr h;
+	int rc;
 
 	if (!f) {
 		net_done(r, -ENOBUFS);
 		return;
 	}
-	f->len = net_iov_read(r->iov, r->iovcnt, 0, f->data, len);
-	net_done(r, pair_put(end_of(n)->peer, q, f));
+	net_iov_read(r->iov, r->iovcnt, 0, f->data, f->len);
+	memcpy(&h, f->data, sizeof(h));
+	rc = net_hdr_check(&h, f->len - NET_HDR_LEN); /* the copy */
+	if (rc == 0 && !net_gso_needed(&h, atomic_load(&s.to->n.offloads))) {
+		net_done(r, pair_put(s.to, q, f));
+		return;
+	}
+	if (rc == 0)
+		rc = net_gso_split(&h, f->data + NET_HDR_LEN, f->len - NET_HDR_LEN, pair_emit, &s);
+	free(f);
+	net_done(r, rc < 0 ? rc : s.res);
 }
 
 static void pair_recv(struct net *n, unsigned int q, struct net_req *r)

@@ -88,6 +88,9 @@ struct net *net_open_tap(struct loop *l, const char *name, unsigned int queues, 
 struct net *net_open_tap_fds(struct loop *l, const char *list, unsigned int queues,
 			     struct err *err);
 
+/* net_sock.c */
+struct net *net_open_sock(struct loop *l, const char *path, struct err *err);
+
 /* Copies between a buffer and the bytes of iovecs from offset on; both stop at the end of the shorter one. Bytes. */
 size_t net_iov_read(const struct iovec *iov, unsigned int cnt, size_t offset, void *buf,
 		    size_t len);

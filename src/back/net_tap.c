@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "back/net_carrier.h"
+#include "back/net_gso.h"
 #include "back/net_priv.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -34,6 +35,7 @@ struct net_tap {
 	struct net_carrier carrier;
 	struct loop_post rearm; /* after net_set_queues() on another thread */
 	uint8_t spare; /* where the byte behind a full buffer goes */
+	uint8_t *frame; /* for UDP segmentation where the kernel has none; else NULL */
 	struct tap_queue {
 		struct net_tap *tap;
 		int fd;
@@ -127,11 +129,46 @@ static void tap_io(struct net_tap *t, unsigned int q, struct net_req *r, enum lo
 	loop_io_submit(t->n.loop, io);
 }
 
+struct tap_split {
+	int fd, res;
+};
+
+static void tap_emit(void *arg, struct iovec iov[2])
+{
+	static const uint8_t header[NET_HDR_LEN];
+	struct tap_split *s = arg;
+	struct iovec all[3] = { { (void *)(uintptr_t)header, sizeof(header) }, iov[0], iov[1] };
+
+	if (writev(s->fd, all, 3) < 0)
+		s->res = send_result(-errno);
+}
+
+/* Linux before 6.2 does not know NET_GSO_UDP_L4. True if the request was such a frame. */
+static bool tap_send_split(struct net_tap *t, unsigned int q, struct net_req *r)
+{
+	struct tap_split s = { .fd = t->q[q].fd };
+	struct net_hdr h;
+	size_t len = net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h));
+	int rc;
+
+	if (h.gso_type != NET_GSO_UDP_L4)
+		return false;
+	loop_io_flush(t->n.loop); /* in their order */
+	len = net_iov_read(r->iov, r->iovcnt, len, t->frame, NET_FRAME_MAX);
+	rc = net_hdr_check(&h, len);
+	if (rc == 0)
+		rc = net_gso_split(&h, t->frame, len, tap_emit, &s);
+	net_done(r, rc < 0 ? rc : s.res);
+	return true;
+}
+
 static void tap_send(struct net *n, unsigned int q, struct net_req *r)
 {
 	struct net_tap *t = tap_of(n);
 	ssize_t rc;
 
+	if (t->frame && tap_send_split(t, q, r))
+		return;
 	if (t->uring) {
 		tap_io(t, q, r, LOOP_OP_WRITEV);
 		return;
@@ -261,6 +298,7 @@ static void tap_close(struct net *n)
 	}
 	net_carrier_close(&t->carrier);
 	net_fini(n);
+	free(t->frame);
 	free(t);
 }
 
@@ -318,6 +356,10 @@ static int tap_setup(struct net_tap *t, struct err *err)
 		}
 	}
 	(void)set_offloads(t->q[0].fd, 0);
+	if (!(t->n.info.offloads & NET_O_USO))
+		t->frame = malloc(NET_FRAME_MAX);
+	if (!(t->n.info.offloads & NET_O_USO) && !t->frame)
+		return err_set(err, -ENOMEM, "%s: out of memory", t->n.name);
 	return 0;
 }
 

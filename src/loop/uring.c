@@ -76,15 +76,6 @@ static int uring_init(struct loop *l, struct err *err)
 	return 0;
 }
 
-static void uring_fini(struct loop *l)
-{
-	struct uring_state *u = l->engine;
-
-	io_uring_queue_exit(&u->ring);
-	free(u->dirty);
-	free(u);
-}
-
 /*
  * On the loop's thread, before its first system call on the ring. liburing 2.3 declares io_uring_enable_rings() but its
  * shared library does not export it.
@@ -292,6 +283,21 @@ static int uring_poll(struct loop *l, uint64_t timeout_ns)
 		ran += uring_cqe_done(l, data, res, flags);
 	}
 	return ran;
+}
+
+static void uring_fini(struct loop *l)
+{
+	struct uring_state *u = l->engine;
+	struct io_uring_cqe *cqe;
+
+	/* The kernel ends a ring in its own time: files whose watches are gone must not stay open until then. */
+	if (u->enabled)
+		uring_io_flush(l);
+	while (u->enabled && io_uring_peek_cqe(&u->ring, &cqe) == 0)
+		io_uring_cqe_seen(&u->ring, cqe);
+	io_uring_queue_exit(&u->ring);
+	free(u->dirty);
+	free(u);
 }
 
 static uint64_t uring_now(struct loop *l)

@@ -2,16 +2,21 @@
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "back/net.h"
+#include "frame.h"
 #include "loop/loop.h"
 #include "run.h"
 #include "util/bytes.h"
@@ -70,7 +75,8 @@ static int tun_open(const char *name, int flags)
 
 	CHECK(fd >= 0);
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	CHECK_EQ(ioctl(fd, TUNSETIFF, &ifr), 0);
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		CHECK_FAIL("cannot open %s: %s", name, strerror(errno));
 	return fd;
 }
 
@@ -91,10 +97,10 @@ static void tap_remove(const char *name, int flags)
 	close(fd);
 }
 
-static int packet_open(const char *name)
+static int packet_open_type(const char *name, uint16_t type)
 {
 	struct sockaddr_ll addr = { .sll_family = AF_PACKET,
-				    .sll_protocol = __builtin_bswap16(TYPE),
+				    .sll_protocol = __builtin_bswap16(type),
 				    .sll_ifindex = (int)if_nametoindex(name) };
 	struct timeval limit = { .tv_sec = 5 };
 	int s = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -103,6 +109,11 @@ static int packet_open(const char *name)
 	CHECK_EQ(bind(s, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	CHECK_EQ(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
 	return s;
+}
+
+static int packet_open(const char *name)
+{
+	return packet_open_type(name, TYPE);
 }
 
 static void frame_fill(uint8_t *f, size_t len, uint8_t mark)
@@ -494,6 +505,74 @@ static void batches_cost_one_call(void)
 	tap_remove("tap0", 0);
 }
 
+/* From here on this process sees a kernel as old as Linux 6.1. */
+static void forget_uso(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 5),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TUNSETOFFLOAD, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x60, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { ARRAY_LEN(code), code };
+
+	CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+}
+
+/* The last case, as it changes what the process sees. */
+static void old_kernels_get_udp_in_pieces(void)
+{
+	const struct frame_kind k = { .udp = true };
+	uint8_t *big = malloc(66000), f[2048];
+	struct frame whole, seg;
+	struct net_req *r[3];
+	struct tap *t;
+
+	forget_uso();
+	tap_make("tap0", 0);
+	t = tap_new(LOOP_URING, "tap0", "tap0", 1);
+	CHECK_EQ(net_info_get(t->n)->offloads, NET_O_ALL & ~NET_O_USO);
+	frame_make(&whole, big, &k, 3000);
+	frame_set(big + 12, 0x0800);
+	close(t->packet);
+	t->packet = packet_open_type("tap0", 0x0800);
+	for (unsigned int i = 0; i < 3; i++) {
+		r[i] = op_start(t, i, 60);
+		frame_fill(t->ops[i].buf, 60, (uint8_t)i);
+		put_be16(t->ops[i].buf + 12, 0x0800);
+	}
+	t->ops[1].iov[1] = (struct iovec){ big, whole.len };
+	t->ops[1].hdr[0] = NET_HDR_NEEDS_CSUM;
+	t->ops[1].hdr[1] = NET_GSO_UDP_L4;
+	put_le16(t->ops[1].hdr + 4, 1400);
+	put_le16(t->ops[1].hdr + 6, (uint16_t)whole.l4);
+	put_le16(t->ops[1].hdr + 8, 6);
+	net_send(t->n, 0, r, 3);
+	run_until(t, &t->ops[2].done, 1);
+	for (unsigned int i = 0; i < 3; i++)
+		CHECK_EQ(t->ops[i].res, 0);
+	CHECK_EQ(recv(t->packet, f, sizeof(f), 0), 60);
+	CHECK_EQ(f[40], 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		ssize_t len = recv(t->packet, f, sizeof(f), 0);
+
+		CHECK_EQ(len, (i < 2 ? 1400 : 200) + (int)whole.payload);
+		CHECK(frame_parse(&seg, f, (size_t)len) && frame_sums_ok(&seg));
+		CHECK(memcmp(f + seg.payload, big + whole.payload + 1400 * i,
+			     (size_t)len - seg.payload) == 0);
+	}
+	CHECK_EQ(recv(t->packet, f, sizeof(f), 0), 60);
+	CHECK_EQ(f[40], 2);
+	tap_free(t);
+	tap_remove("tap0", 0);
+	free(big);
+}
+
 static void check_error(char *backend, const char *text)
 {
 	const struct net_spec spec = { .backend = backend };
@@ -572,6 +651,7 @@ static const struct test_case cases[] = {
 	BOTH_CASES(takes_descriptors),
 	{ "batches cost one call", batches_cost_one_call },
 	{ "errors say what to do", errors_say_what_to_do },
+	{ "old kernels get UDP in pieces", old_kernels_get_udp_in_pieces },
 };
 
 /* A name space of our own; silent about IPv6, whose frames would come between ours. */
