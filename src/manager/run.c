@@ -15,7 +15,6 @@
 
 #include "manager/ctl.h"
 #include "manager/file.h"
-#include "manager/guestconf.h"
 #include "manager/lock.h"
 #include "util/clock.h"
 #include "util/fd.h"
@@ -247,19 +246,16 @@ int run_kill(const struct run_state *state)
 
 int run_console(const struct guest *g, const char *what, char *out, size_t size)
 {
-	char path[PATH_MAX];
-	struct gconf *conf;
-	const char *value;
+	char path[PATH_MAX], *text;
+	size_t len;
 	int r = run_path(g, RUN_CONSOLE, path, sizeof(path));
 
+	if (r == 0)
+		r = fd_read_file(path, 65536, &text, &len);
 	if (r < 0)
 		return r;
-	r = gconf_load(path, &conf, NULL);
-	if (r < 0)
-		return r;
-	value = gconf_get(conf, what);
-	r = value ? str_copy(out, size, value) : -ENOENT;
-	gconf_free(conf);
+	r = ctl_value(text, what, out, size);
+	free(text);
 	return r;
 }
 

@@ -409,6 +409,13 @@ def test_foreground(s):
     stopped(s)
 
 
+def test_odd_store(s):
+    s.dir = s.env["VM_DIR"] = os.path.join(s.top, 'a #1 "store"')
+    start(s)
+    match(s.ok("info", "guest"), re.escape(f"com1: {s.path('guest/com1.sock')}\n"))
+    eq(s.ok("console", "guest"), "boot of guest on com1\n")
+
+
 def test_run_statuses(s):
     s.ok("init")
     s.vm("_run", "none", status=5)
