@@ -328,6 +328,17 @@ def test_poweroff_ends_restarts(s):
     eq((s.state(), s.run_files()), ("Stopped", []))
 
 
+def test_stop_ends_restarts(s):
+    pid = start(s, mode="stubborn")
+    s.ok("restart", "guest")
+    s.ok("stop", "guest")
+    with socket.socket(socket.AF_UNIX) as c:
+        c.connect(s.path("guest/control.sock"))
+        c.sendall(b"quit\n")
+        until(lambda: not alive(pid), "the guest is off at last")
+    stopped(s)
+
+
 def test_reset(s):
     pid = start(s)
     eq(s.ok("reset", "-f", "guest"), "")

@@ -93,6 +93,7 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 static int stop_one(const struct vm *vm, const char *name)
 {
 	struct run_state state = { 0 };
+	char flag[PATH_MAX];
 	struct guest g;
 	struct err err;
 
@@ -104,6 +105,9 @@ static int stop_one(const struct vm *vm, const char *name)
 		ui_warning("%s doesn't appear to be a running virtual machine", name);
 		return 0;
 	}
+	/* A restart that the guest has not followed so far is off. */
+	if (run_path(&g, RUN_RESTART, flag, sizeof(flag)) == 0)
+		unlink(flag);
 	printf("Sending ACPI shutdown to %s\n", name);
 	fflush(stdout);
 	if (command(&g, "poweroff", &err) < 0)
