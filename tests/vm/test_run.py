@@ -420,6 +420,24 @@ def test_foreground(s):
     stopped(s)
 
 
+def test_foreground_tells_why(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL, mode="die")
+    r = s.vm("start", "-f", "guest", status=4)
+    match(r.out, r"  ! khyve ended with status 4: \S+")
+    s.write(s.path("guest/fake.mode"), "die-up")
+    r = s.vm("start", "-f", "guest", status=4)
+    match(r.out, rf"  ! khyve ended with status 4; see khyve.log in {s.path('guest')}\n")
+
+
+def test_relative_khyve(s):
+    s.env["KHYVE"] = os.path.relpath(s.env["KHYVE"], s.top)
+    start(s)
+    os.kill(s.supervisor(), signal.SIGKILL)
+    s.ok("restart", "guest")
+    until(lambda: s.pid() and s.supervisor(), "it is looked after again")
+
+
 def test_odd_store(s):
     s.dir = s.env["VM_DIR"] = os.path.join(s.top, 'a #1 "store"')
     start(s)

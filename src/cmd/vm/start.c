@@ -93,12 +93,29 @@ static int spawn_supervisor(char **argv, int report)
 	return -r;
 }
 
+/* The supervisor works elsewhere, where a relative path in KHYVE names nothing. */
+static int settle_khyve(struct err *err)
+{
+	const char *env = getenv("KHYVE");
+	char path[PATH_MAX];
+	int r;
+
+	if (!env || !*env)
+		return 0;
+	r = vm_khyve(path, sizeof(path), err);
+	if (r == 0 && setenv("KHYVE", path, 1) < 0)
+		r = err_set(err, -errno, "out of memory");
+	return r;
+}
+
 int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err)
 {
 	char fd_text[16];
 	char *argv[8] = { (char *)"vm", (char *)"_run", (char *)"-r", fd_text };
-	int pipe_fd[2], moved, argc = 4, r;
+	int pipe_fd[2], moved, argc = 4, r = settle_khyve(err);
 
+	if (r < 0)
+		return r;
 	if (pipe2(pipe_fd, O_CLOEXEC) < 0)
 		return err_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
 	/* Above the number it is to get, so that dup2 clears close-on-exec for sure. */
@@ -222,14 +239,29 @@ static int print_config(const struct guest *g)
 	return 0;
 }
 
+/* The terminal is the guest's, and khyve's own words go to its log: how it failed is told here. */
 static int start_foreground(const struct guest *g, const struct start *st, const char *khyve)
 {
-	struct super_opts opts = {
-		.khyve = khyve, .iso = st->iso, .foreground = true, .report = -1
-	};
+	struct super_opts opts = { .khyve = khyve, .iso = st->iso, .foreground = true };
+	char line[1024] = "";
+	int fds[2], status;
+	ssize_t n;
 
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return ui_error("cannot make a pipe: %s", strerror(errno));
+	opts.report = fds[1];
 	fflush(stdout);
-	return super_run(g, &opts);
+	status = super_run(g, &opts);
+	n = read(fds[0], line, sizeof(line) - 1);
+	line[n > 0 ? strcspn(line, "\n") : 0] = '\0';
+	close(fds[0]);
+	if (str_starts(line, "failed "))
+		ui_failure("%s", line + 7);
+	else if (strcmp(line, "running") == 0)
+		ui_failure("guest appears to be running already");
+	else if (status > 2)
+		ui_failure("khyve ended with status %d; see khyve.log in %s", status, g->dir);
+	return status;
 }
 
 static int start_guest(struct vm *vm, const char *name, const struct start *st)
