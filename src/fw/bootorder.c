@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fw/fwcfg.h"
+#include "util/bytes.h"
 #include "util/err.h"
 
 #define PATH_MAX_LEN 96
@@ -63,4 +64,16 @@ int fw_bootorder_add(const struct fw_boot_entry *entries, size_t n, struct dev *
 					path);
 	}
 	return fwcfg_add_file(fwcfg, "bootorder", text, len + 1, err);
+}
+
+/* The file is in milliseconds; the firmware looks at it only with the boot menu on. */
+int fw_boot_wait_add(unsigned int seconds, struct dev *fwcfg, struct err *err)
+{
+	uint8_t menu[2], wait[2];
+	int r;
+
+	put_le16(menu, 1);
+	put_le16(wait, (uint16_t)(1000 * seconds));
+	r = fwcfg_add_item(fwcfg, FWCFG_BOOT_MENU, menu, sizeof(menu), err);
+	return r < 0 ? r : fwcfg_add_file(fwcfg, "etc/boot-menu-wait", wait, sizeof(wait), err);
 }

@@ -29,5 +29,8 @@ int fw_boot_path(const struct fw_boot_entry *e, char *buf, size_t size);
 /* Adds the file bootorder with the entries in their order; nothing if n is 0. */
 int fw_bootorder_add(const struct fw_boot_entry *entries, size_t n, struct dev *fwcfg,
 		     struct err *err);
+/* How long the firmware waits for a key before it boots, 0 to FW_BOOT_WAIT_MAX seconds. */
+#define FW_BOOT_WAIT_MAX 65
+int fw_boot_wait_add(unsigned int seconds, struct dev *fwcfg, struct err *err);
 
 #endif

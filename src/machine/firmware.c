@@ -201,7 +201,11 @@ static int add_uefi(struct machine *m, struct err *err)
 		r = fw_smbios_add(&m->smbios, m->fwcfg, err);
 	if (r == 0)
 		r = fw_acpi_add(m->acpi, m->fwcfg, err);
-	return r == 0 ? add_bootorder(m, err) : r;
+	if (r == 0)
+		r = add_bootorder(m, err);
+	if (r == 0 && conf_has(m->conf, "boot.wait"))
+		r = fw_boot_wait_add((unsigned int)m->set.boot_wait, m->fwcfg, err);
+	return r;
 }
 
 static int add_linux(struct machine *m, struct err *err)

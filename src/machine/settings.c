@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "fw/bootorder.h"
 #include "kvm/kvm.h"
 #include "util/err.h"
 #include "util/macros.h"
@@ -85,6 +86,11 @@ const struct conf_key settings_keys[] = {
 	BOOL("reboot.exit", reboot_exit, "false", "a guest reboot ends khyve with status 0"),
 	BOOL("boot.once", boot_once, "false",
 	     "every bootindex counts only until the guest first reboots"),
+	{ .name = "boot.wait",
+	  .type = CONF_U64,
+	  .offset = offsetof(struct settings, boot_wait),
+	  .max = FW_BOOT_WAIT_MAX,
+	  .help = "seconds that the firmware waits for a key before it boots" },
 	STR_DEF("bios.vendor", bios_vendor, "khyve", "SMBIOS type 0"),
 	STR_DEF("bios.version", bios_version, KHYVE_VERSION, "SMBIOS type 0"),
 	STR_DEF("bios.release_date", bios_date, "01/01/2026", "SMBIOS type 0"),

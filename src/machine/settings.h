@@ -25,6 +25,7 @@ struct settings {
 	char *lock_fd;
 	bool reboot_exit;
 	bool boot_once;
+	uint64_t boot_wait;
 	char *bios_vendor, *bios_version, *bios_date;
 	char *system_manufacturer, *system_product, *system_version, *system_serial, *system_sku,
 		*system_family;

@@ -19,6 +19,7 @@
 #include "util/str.h"
 
 #define CPUS_MAX 65535
+#define BOOT_WAIT_MAX 65
 
 /* Doubles percent signs: a path is not to be expanded. */
 static char *escape(const char *value)
@@ -143,6 +144,25 @@ static int put_coms(struct plan_job *j)
 	return r;
 }
 
+/* vm-bhyve's loaders wait as long as they are told, or for ever (-1); the firmware at most BOOT_WAIT_MAX. */
+static int put_boot_wait(struct plan_job *j)
+{
+	const char *value = gconf_get(j->g, "loader_timeout");
+	char text[8];
+	int64_t n;
+	int r;
+
+	if (!value || !*value)
+		return 0;
+	if (str_i64(value, &n) < 0 || n < -1)
+		return err_set(j->err, -EINVAL,
+			       "%s: loader_timeout: '%.64s' is not a number of seconds",
+			       gconf_where(j->g, "loader_timeout"), value);
+	r = file_path(text, sizeof(text), "%d",
+		      n < 0 || n > BOOT_WAIT_MAX ? BOOT_WAIT_MAX : (int)n);
+	return r < 0 ? r : plan_put(j, "loader_timeout", "boot.wait", text);
+}
+
 static int put_uefi(struct plan_job *j)
 {
 	struct firmware fw;
@@ -157,7 +177,7 @@ static int put_uefi(struct plan_job *j)
 	r = plan_put(j, "loader", "bootrom", fw.code);
 	if (r == 0)
 		r = plan_put(j, "uefi_vars", "bootvars", j->p->vars);
-	return r;
+	return r == 0 ? put_boot_wait(j) : r;
 }
 
 /* Our own loader: kernel=, initrd= and cmdline=, paths relative to the guest's folder. */

@@ -126,6 +126,20 @@ static void test_bootorder(void)
 	teardown();
 }
 
+static void test_boot_wait(void)
+{
+	uint8_t buf[2];
+
+	setup();
+	CHECK_EQ(fw_boot_wait_add(3, fwcfg, &err), 0);
+	tb_out(tb, 0x510, 2, FWCFG_BOOT_MENU);
+	CHECK_EQ(tb_in(tb, 0x511, 1), 1);
+	CHECK_EQ(tb_in(tb, 0x511, 1), 0);
+	CHECK_EQ(read_file("etc/boot-menu-wait", buf, sizeof(buf)), 2);
+	CHECK_EQ(get_le16(buf), 3000);
+	teardown();
+}
+
 /* --- SMBIOS --- */
 
 static void test_uuid(void)
@@ -649,11 +663,17 @@ static void test_linux_refuses(void)
 }
 
 static const struct test_case cases[] = {
-	{ "e820", test_e820 },		 { "boot_paths", test_boot_paths },
-	{ "bootorder", test_bootorder }, { "uuid", test_uuid },
-	{ "smbios", test_smbios },	 { "smbios_place", test_smbios_place },
-	{ "assign", test_assign },	 { "assign_full", test_assign_full },
-	{ "linux", test_linux },	 { "linux_refuses", test_linux_refuses },
+	{ "e820", test_e820 },
+	{ "boot_paths", test_boot_paths },
+	{ "bootorder", test_bootorder },
+	{ "boot wait", test_boot_wait },
+	{ "uuid", test_uuid },
+	{ "smbios", test_smbios },
+	{ "smbios_place", test_smbios_place },
+	{ "assign", test_assign },
+	{ "assign_full", test_assign_full },
+	{ "linux", test_linux },
+	{ "linux_refuses", test_linux_refuses },
 };
 
 int main(int argc, char **argv)

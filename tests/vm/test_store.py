@@ -321,11 +321,18 @@ def test_compile(s):
                   'vnc_password="secret"\n')
     del got["bootrom"]
     eq(got, base | {
-        "uuid": "u-1", "rtc.use_localtime": "true", "memory.wired": "true", "sockets": "1",
+        "boot.wait": "1", "uuid": "u-1", "rtc.use_localtime": "true", "memory.wired": "true", "sockets": "1",
         "cores": "1", "threads": "1", "lpc.com2.path": "unix:com2.sock",
         "pci.0.24.0.device": "virtio-rnd", "pci.0.25.0.device": "fbuf",
         "pci.0.25.0.tcp": "[::]:7000", "pci.0.25.0.w": "1024", "pci.0.25.0.h": "768",
         "pci.0.25.0.wait": "true", "pci.0.25.0.password_file": "vnc.password"})
+
+
+def test_compile_boot_wait(s):
+    s.ok("init")
+    s.guest("guest")
+    for value, want in {"": None, "0": "0", "3": "3", "65": "65", "600": "65", "-1": "65"}.items():
+        eq(_config(s, f'loader_timeout="{value}"\n').get("boot.wait"), want, value)
 
 
 def test_compile_disks(s):
@@ -391,7 +398,8 @@ def test_compile_errors(s):
              'graphics="yes"\ngraphics_port="99999"': "graphics_port: '99999' is not a port",
              'graphics="yes"\ngraphics_res="big"': "graphics_res: 'big' is not WIDTHxHEIGHT from 640x480",
              'graphics="yes"\ngraphics_res="100x100"': "graphics_res: '100x100'",
-             'priority="high"': "priority: 'high' is not a number from -20 to 20"}
+             'priority="high"': "priority: 'high' is not a number from -20 to 20",
+             'loader_timeout="soon"': "loader_timeout: 'soon' is not a number of seconds"}
     for line, want in lines.items():
         s.write(s.path("guest/guest.conf"), line + "\n" + MINIMAL)
         match(s.fails("start", "-n", "guest"), f"incomplete virtual machine configuration: .*{want}")
