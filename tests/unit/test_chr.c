@@ -312,6 +312,31 @@ static void no_descriptors(void)
 	loop_free(l);
 }
 
+/* A program that listens and takes nobody, so that its queue is full, is still there. */
+static void unix_taken(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX, .sun_path = "/tmp/test_chr.sock" };
+	int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fds[8], n = 0;
+	struct loop *l = loop_new(LOOP_FAKE, NULL);
+	struct err err;
+
+	unlink(sa.sun_path);
+	CHECK(bind(listening, (struct sockaddr *)&sa, sizeof(sa)) == 0 &&
+	      listen(listening, 0) == 0);
+	do
+		fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	while (connect(fds[n], (struct sockaddr *)&sa, sizeof(sa)) == 0 && ++n < 7);
+	alarm(5);
+	CHECK(!chr_open(l, "unix:/tmp/test_chr.sock", &err));
+	alarm(0);
+	CHECK(strstr(err.text, "another program already listens there"));
+	for (int i = 0; i <= n; i++)
+		close(fds[i]);
+	close(listening);
+	unlink(sa.sun_path);
+	loop_free(l);
+}
+
 static void tcp(void)
 {
 	struct line *t = line_new("tcp=127.0.0.1:0", NULL);
@@ -696,6 +721,7 @@ int main(int argc, char **argv)
 		{ "half closed", half_closed },
 		{ "left unread", left_unread },
 		{ "no descriptors", no_descriptors },
+		{ "unix taken", unix_taken },
 		{ "tcp", tcp },
 		{ "input waits for room", input_waits_for_room },
 		{ "slow reader", slow_reader },
