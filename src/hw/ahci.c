@@ -557,9 +557,6 @@ static void ahci_reset(struct dev *d)
 	struct ahci *h = ahci_of(d);
 
 	power_on(h);
-	for (unsigned int i = 0; i < h->ports; i++)
-		if (h->port[i].disk)
-			blk_clear_error(h->port[i].disk);
 	pci_fn_reset(&h->fn);
 }
 
