@@ -75,10 +75,30 @@ void switch_nearest(const struct gconf *g, const char *name, char *out, size_t s
  * there.
  */
 int switch_bridge(struct rtnl *r, const struct switch_conf *c, struct rtnl_link *out);
+/*
+ * The link that is, or is to be, the switch's port for an interface: itself, or its VLAN interface. -ENODEV if that is
+ * not there.
+ */
+int switch_port(struct rtnl *r, const struct switch_conf *c, const char *iface,
+		struct rtnl_link *out);
+/* Makes the VLAN interface for switch_port, if the switch has a VLAN, and removes it if it is one of ours. */
+int switch_port_make(struct rtnl *r, const struct switch_conf *c, const char *iface,
+		     struct err *err);
+void switch_port_drop(struct rtnl *r, const char *name, const char *port);
+bool switch_has_port(const struct switch_conf *c, const char *iface);
+int switch_each_port(const struct switch_conf *c, int (*fn)(void *arg, const char *iface),
+		     void *arg);
+/* Adds to or removes from the list of ports. -E2BIG. */
+int switch_note_port(struct switch_conf *c, const char *iface, bool add);
 /* Makes the bridge, its address and its ports if they are missing; mends what differs. May be repeated. */
-int switch_up(const struct store *s, struct rtnl *r, const struct switch_conf *c, struct err *err);
+int switch_up(struct rtnl *r, const struct switch_conf *c, struct err *err);
+/* Takes all ports out of the bridge, as if they were not configured. */
+void switch_lower_ports(struct rtnl *r, const struct switch_conf *c);
+/* True if the bridge has addresses that are not the switch's own: the host is reached through its ports. */
+bool switch_carries_host(struct rtnl *r, const struct switch_conf *c);
+/* The names of the guests at a bridge, with commas between, as far as they fit. Returns how many they are. */
+unsigned int switch_guests(struct rtnl *r, unsigned int bridge, char *out, size_t size);
 /* Removes the bridge and what was made for it. Ports are taken out. A manual switch is left alone. */
-int switch_down(const struct store *s, struct rtnl *r, const struct switch_conf *c,
-		struct err *err);
+int switch_down(struct rtnl *r, const struct switch_conf *c, struct err *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,16 @@ static size_t width_of(const char *s)
 	return n;
 }
 
+/* Whether nothing but empty cells follow in the row. */
+static bool is_row_over(const struct table *t, size_t i)
+{
+	while (++i % t->columns) {
+		if (*t->cells[i])
+			return false;
+	}
+	return true;
+}
+
 void table_print(const struct table *t, FILE *f)
 {
 	size_t *widths = calloc(t->columns, sizeof(*widths));
@@ -86,7 +97,7 @@ void table_print(const struct table *t, FILE *f)
 		fputs(t->cells[i], f);
 		if (column + 1 == t->columns)
 			fputc('\n', f);
-		else
+		else if (!is_row_over(t, i))
 			fprintf(f, "%*s", (int)(widths[column] - width_of(t->cells[i]) + 2), "");
 	}
 	free(widths);

@@ -27,19 +27,6 @@ static const char *or_text(const char *s, const char *def)
 	return s && *s ? s : def;
 }
 
-/* "1168134144 (1.087G)" */
-static void format_bytes(uint64_t bytes, char *out, size_t size)
-{
-	const char *units = "BKMGT";
-	double v = (double)bytes;
-	unsigned i = 0;
-
-	for (; v >= 1024 && i < 4; i++)
-		v /= 1024;
-	if (snprintf(out, size, "%llu (%.3f%c)", (unsigned long long)bytes, v, units[i]) < 0)
-		out[0] = '\0';
-}
-
 static int disk_path(const struct guest *g, const struct gconf *conf, unsigned n, char *out,
 		     size_t size)
 {
@@ -58,8 +45,8 @@ static void print_disk(const struct guest *g, const struct gconf *conf, unsigned
 	struct stat st;
 
 	if (disk_path(g, conf, n, path, sizeof(path)) == 0 && stat(path, &st) == 0) {
-		format_bytes((uint64_t)st.st_size, total, sizeof(total));
-		format_bytes((uint64_t)st.st_blocks * 512, used, sizeof(used));
+		ui_bytes((uint64_t)st.st_size, total, sizeof(total));
+		ui_bytes((uint64_t)st.st_blocks * 512, used, sizeof(used));
 	}
 	printf("\n  virtual-disk\n    number: %u\n", n);
 	printf("    device-type: %s\n", or_text(gconf_getf(conf, "disk%u_dev", n), "file"));
@@ -85,7 +72,7 @@ static void print_running(const struct guest *g, const struct run_state *state)
 	struct run_usage u;
 
 	if (run_usage(state->pid, &u) == 0) {
-		format_bytes(u.resident, text, sizeof(text));
+		ui_bytes(u.resident, text, sizeof(text));
 		printf("  memory-resident: %s\n", text);
 	}
 	printf("\n  console-ports\n");

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/uplink.h"
 #include "util/fd.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -54,6 +55,29 @@ static const struct verb verbs[] = {
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
 	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
+	{ "switch", verb_switch, NEED_STORE,
+	  "switch create [-t standard|manual|vxlan|nat] [-i IFACE] [-n VLAN] [-b BRIDGE]\n"
+	  "              [-m MTU] [-a ADDRESS/LEN] [-p] NAME\n"
+	  "switch list [--json]\n"
+	  "switch info [--json] [NAME...]\n"
+	  "switch add|remove [--now] NAME IFACE\n"
+	  "switch confirm NAME\n"
+	  "switch vlan NAME ID\n"
+	  "switch address NAME ADDRESS/LEN [delete]\n"
+	  "switch address NAME none\n"
+	  "switch private NAME on|off\n"
+	  "switch nat NAME on|off\n"
+	  "switch destroy NAME",
+	  "-t TYPE         standard (default): a bridge; nat: a network of its own behind this host;\n"
+	  "                vxlan: a bridge across hosts; manual: a bridge of yours\n"
+	  "-i IFACE        the first port; of vxlan: what it goes by\n"
+	  "-n VLAN         VLAN of all ports, 1 to 4094, or the number of the VXLAN\n"
+	  "-b BRIDGE       the bridge of a manual switch\n"
+	  "-m MTU          largest packet\n"
+	  "-a ADDRESS/LEN  address of this host on the switch\n"
+	  "-p              guests do not reach each other\n"
+	  "--now           do not wait for the gateway or a confirmation\n"
+	  "--json          for programs" },
 	{ "port", verb_port, NEED_CHANGE,
 	  "port add NAME [ADDRESS:]HOSTPORT:GUESTPORT[/udp]\n"
 	  "port remove NAME [ADDRESS:]HOSTPORT[/udp]\n"
@@ -185,14 +209,14 @@ int verb_init(struct vm *vm, int argc, char **argv)
 	    file_path(from, sizeof(from), "%s/default.conf", vm->store.share) < 0)
 		return ui_error("%s: the path is too long", vm->store.dir);
 	if (access(to, F_OK) == 0)
-		return 0;
+		return vm_init_switches(vm);
 	r = fd_read_file(from, 1 << 20, &text, &len);
 	if (r < 0)
 		return ui_error("cannot read %s: %s: is khyve installed whole?", from,
 				strerror(-r));
 	r = file_write_atomic(to, text, len, 0644, &err);
 	free(text);
-	return r < 0 ? ui_error("%s", err.text) : 0;
+	return r < 0 ? ui_error("%s", err.text) : vm_init_switches(vm);
 }
 
 static bool wants_help(int argc, char **argv)
@@ -214,6 +238,11 @@ static int prepare(struct vm *vm, struct err *err)
 	return r;
 }
 
+static void warn(const char *text)
+{
+	ui_warning("%s", text);
+}
+
 int main(int argc, char **argv)
 {
 	struct vm vm = { 0 };
@@ -233,6 +262,8 @@ int main(int argc, char **argv)
 	}
 	if (prepare(&vm, &err) < 0)
 		return ui_error("%s", err.text);
+	if (vm.verb->need == NEED_CHANGE && uplink_repair(&vm.store, warn, &err) < 0)
+		ui_error("%s", err.text);
 	status = vm.verb->run(&vm, argc - 1, argv + 1);
 	store_close(&vm.store);
 	if (fflush(stdout) != 0 || ferror(stdout))

@@ -80,3 +80,15 @@ int ui_option(int argc, char **argv, const char *options)
 		ui_error("Illegal option -%c", optopt ? optopt : '-');
 	return c;
 }
+
+void ui_bytes(uint64_t bytes, char *out, size_t size)
+{
+	const char *units = "BKMGT";
+	double v = (double)bytes;
+	unsigned i = 0;
+
+	for (; v >= 1024 && i < 4; i++)
+		v /= 1024;
+	if (snprintf(out, size, "%llu (%.3f%c)", (unsigned long long)bytes, v, units[i]) < 0)
+		out[0] = '\0';
+}

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "manager/run.h"
 #include "manager/store.h"
@@ -46,6 +47,7 @@ int verb_install(struct vm *vm, int argc, char **argv);
 int verb_start(struct vm *vm, int argc, char **argv);
 int verb_startall(struct vm *vm, int argc, char **argv);
 int verb_run(struct vm *vm, int argc, char **argv);
+int verb_switch(struct vm *vm, int argc, char **argv);
 int verb_stop(struct vm *vm, int argc, char **argv);
 int verb_restart(struct vm *vm, int argc, char **argv);
 int verb_reset(struct vm *vm, int argc, char **argv);
@@ -66,6 +68,8 @@ int ui_usage(const struct vm *vm);
  */
 #define UI_NO (-1)
 int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "1168134144 (1.087G)" */
+void ui_bytes(uint64_t bytes, char *out, size_t size);
 /* getopt; an option that the verb lacks has been reported when this returns '?'. */
 int ui_option(int argc, char **argv, const char *options);
 
@@ -73,6 +77,8 @@ int ui_option(int argc, char **argv, const char *options);
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
 int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err);
+/* Brings all switches up, as root; says what does not work. Returns the exit status. */
+int vm_init_switches(struct vm *vm);
 /* Path of khyve: the environment's KHYVE, else beside this program. */
 int vm_khyve(char *out, size_t size, struct err *err);
 /* Attaches the terminal to a serial port until ^]. Returns the exit status. */

@@ -1,0 +1,688 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "vm.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "manager/guestconf.h"
+#include "manager/nat.h"
+#include "manager/rtnl.h"
+#include "manager/switch.h"
+#include "manager/uplink.h"
+#include "switch_show.h"
+#include "util/macros.h"
+#include "util/str.h"
+
+static int switch_create(struct vm *vm, int argc, char **argv);
+static int switch_add(struct vm *vm, int argc, char **argv);
+static int switch_remove(struct vm *vm, int argc, char **argv);
+static int switch_set_vlan(struct vm *vm, int argc, char **argv);
+static int switch_address(struct vm *vm, int argc, char **argv);
+static int switch_private(struct vm *vm, int argc, char **argv);
+static int switch_nat(struct vm *vm, int argc, char **argv);
+static int switch_confirm(struct vm *vm, int argc, char **argv);
+static int switch_destroy(struct vm *vm, int argc, char **argv);
+
+struct sub {
+	const char *name;
+	int (*run)(struct vm *vm, int argc, char **argv);
+};
+
+static const struct sub subs[] = {
+	{ "list", switch_list },       { "info", switch_info },	      { "create", switch_create },
+	{ "add", switch_add },	       { "remove", switch_remove },   { "vlan", switch_set_vlan },
+	{ "address", switch_address }, { "private", switch_private }, { "nat", switch_nat },
+	{ "confirm", switch_confirm }, { "destroy", switch_destroy },
+};
+
+/* One change: the lock, the file and the kernel. */
+struct change {
+	struct switch_edit e;
+	struct rtnl *r;
+	struct switch_conf c;
+	bool failed;
+};
+
+/* Says what went wrong, and that it needs root if that is why. */
+static int begin(struct vm *vm, struct change *x)
+{
+	struct err err = { "" };
+
+	*x = (struct change){ .r = NULL };
+	if (geteuid() != 0)
+		return ui_error("switches can only be changed by root");
+	if (store_make(&vm->store, false, &err) < 0 ||
+	    switch_edit_begin(&vm->store, &x->e, &err) < 0)
+		return ui_error("%s", err.text);
+	if (rtnl_open(&x->r, &err) < 0) {
+		(void)switch_edit_end(&x->e, false, NULL);
+		return ui_error("%s", err.text);
+	}
+	return 0;
+}
+
+/* Writes the file if r is 0, else says err. */
+static int end(struct change *x, int r, struct err *err)
+{
+	if (r == 0)
+		r = switch_edit_end(&x->e, true, err);
+	else
+		(void)switch_edit_end(&x->e, false, NULL);
+	rtnl_close(x->r);
+	return r < 0 ? ui_error("%s", err->text) : 0;
+}
+
+/* Lets the NAT follow what the file says now. */
+static int sync_nat(struct vm *vm, struct err *err)
+{
+	struct err warning = { "" };
+	int r = nat_sync(&vm->store, &warning, err);
+
+	if (warning.text[0])
+		ui_warning("%s", warning.text);
+	return r;
+}
+
+/* The same for a switch that has to be there. */
+static int begin_named(struct vm *vm, struct change *x, const char *name)
+{
+	struct err err = { "" };
+	int r = begin(vm, x);
+
+	if (r)
+		return r;
+	r = switch_read(x->e.conf, name, &x->c, &err);
+	if (r == 0)
+		r = uplink_check_pending(&vm->store, name, &err);
+	return r < 0 ? end(x, r, &err) : 0;
+}
+
+static int check_kind(const struct switch_conf *c, bool address, struct err *err)
+{
+	if (c->type == SWITCH_MANUAL)
+		return err_set(
+			err, -ENOTSUP,
+			"manual switches and member interfaces should be configured with the tools that made %s",
+			c->bridge);
+	if (c->type == SWITCH_VXLAN && !address)
+		return err_set(err, -ENOTSUP,
+			       "vxlan interface must be configured at creation time");
+	if (c->type == SWITCH_NAT)
+		return err_set(
+			err, -ENOTSUP,
+			"%s is a NAT switch, which has addresses and no ports; 'vm switch nat %s off' makes it a standard one",
+			c->name, c->name);
+	return 0;
+}
+
+static int parse_create(struct vm *vm, int argc, char **argv, struct switch_conf *c)
+{
+	struct rtnl_addr a;
+	struct err err;
+	const char *vlan = NULL;
+	uint64_t n = 0;
+	int o;
+
+	while ((o = ui_option(argc, argv, "t:i:n:b:m:a:p")) != -1) {
+		switch (o) {
+		case 't':
+			if (switch_type_parse(optarg, &c->type, &err) < 0)
+				return ui_error("%s", err.text);
+			break;
+		case 'i':
+			if (str_copy(c->ports, IF_NAMESIZE, optarg) < 0)
+				return ui_error("there is no interface %s", optarg);
+			break;
+		case 'n':
+			vlan = optarg;
+			break;
+		case 'b':
+			if (str_copy(c->bridge, sizeof(c->bridge), optarg) < 0)
+				return ui_error("%s does not appear to be a valid existing bridge",
+						optarg);
+			break;
+		case 'm':
+			if (str_u64(optarg, &n) < 0 || n < SWITCH_MTU_MIN || n > SWITCH_MTU_MAX)
+				return ui_error("invalid mtu - '%s': %d to %d", optarg,
+						SWITCH_MTU_MIN, SWITCH_MTU_MAX);
+			c->mtu = (unsigned int)n;
+			break;
+		case 'a':
+			if (rtnl_addr_parse(optarg, &a) < 0)
+				return ui_error(
+					"address must be supplied in CIDR notation (e.g. 192.0.2.1/24, 3fff::1/64)");
+			(void)str_copy(a.family == AF_INET ? c->addr : c->addr6, SWITCH_CIDR_MAX,
+				       optarg);
+			break;
+		case 'p':
+			c->private = true;
+			break;
+		default:
+			return ui_usage(vm);
+		}
+	}
+	if (vlan && (str_u64(vlan, &n) < 0 ||
+		     n > (c->type == SWITCH_VXLAN ? SWITCH_VXLAN_MAX : SWITCH_VLAN_MAX)))
+		return ui_error("invalid vlan number - '%s'", vlan);
+	if (vlan)
+		c->vlan = (unsigned int)n;
+	if (argc - optind != 1)
+		return ui_usage(vm);
+	return 0;
+}
+
+static int check_create(struct rtnl *r, const struct switch_conf *c, struct err *err)
+{
+	struct rtnl_link l;
+
+	if (c->type == SWITCH_MANUAL && !c->bridge[0])
+		return err_set(err, -EINVAL,
+			       "you must specify a bridge to import when creating a manual switch");
+	if (c->type != SWITCH_MANUAL && c->bridge[0])
+		return err_set(err, -EINVAL, "-b is for manual switches: -t manual -b %s",
+			       c->bridge);
+	if (c->type == SWITCH_MANUAL && switch_bridge(r, c, &l) < 0)
+		return err_set(err, -ENODEV, "%s does not appear to be a valid existing bridge",
+			       c->bridge);
+	if (c->type == SWITCH_VXLAN && (!c->ports[0] || !c->vlan))
+		return err_set(
+			err, -EINVAL,
+			"vxlan switches must be created with an interface and vlan id specified");
+	if (c->type == SWITCH_MANUAL &&
+	    (c->ports[0] || c->vlan || c->mtu || c->addr[0] || c->addr6[0]))
+		return check_kind(c, false, err);
+	if (c->type == SWITCH_NAT && c->ports[0])
+		return check_kind(c, false, err);
+	return 0;
+}
+
+/* Takes a switch back that could not be made whole. */
+static void forget(struct vm *vm, const char *name)
+{
+	struct err ignored;
+	struct change x;
+
+	if (begin(vm, &x))
+		return;
+	if (switch_read(x.e.conf, name, &x.c, NULL) < 0) {
+		(void)end(&x, -ENOENT, &ignored);
+		return;
+	}
+	switch_erase(x.e.conf, name);
+	(void)switch_edit_end(&x.e, true, NULL);
+	(void)sync_nat(vm, &ignored);
+	(void)switch_down(x.r, &x.c, NULL);
+	rtnl_close(x.r);
+}
+
+/* Addresses that nobody has given. */
+static int choose_addresses(struct vm *vm, struct switch_conf *c, struct err *err)
+{
+	char addr[NAT_CIDR_MAX], addr6[NAT_CIDR_MAX];
+	int r;
+
+	if (c->type != SWITCH_NAT || (c->addr[0] && c->addr6[0]))
+		return 0;
+	r = nat_choose(&vm->store, c->name, addr, addr6, err);
+	if (r == 0 && !c->addr[0])
+		r = str_copy(c->addr, sizeof(c->addr), addr);
+	if (r == 0 && !c->addr6[0])
+		r = str_copy(c->addr6, sizeof(c->addr6), addr6);
+	return r;
+}
+
+/* Under the lock: the file's keys and the bridge, both or none. */
+static int make_switch(struct vm *vm, struct change *x, struct switch_conf *c, struct err *err)
+{
+	int r = switch_read(x->e.conf, c->name, &x->c, NULL);
+
+	r = r == -ENOENT ? check_create(x->r, c, err)
+			 : err_set(err, -EEXIST, "switch %s already exists", c->name);
+	if (r == 0)
+		r = choose_addresses(vm, c, err);
+	if (r == 0)
+		r = switch_write(x->e.conf, c, err);
+	if (r < 0)
+		return r;
+	r = switch_up(x->r, c, err);
+	if (r < 0)
+		(void)switch_down(x->r, c, NULL);
+	return r;
+}
+
+/* The interface of -i joins as with switch add, when the switch is there. */
+static int switch_create(struct vm *vm, int argc, char **argv)
+{
+	char iface[IF_NAMESIZE] = "", *add[] = { (char *)"add", NULL, iface, NULL };
+	struct switch_conf c = { .type = SWITCH_STANDARD };
+	struct err err = { "" };
+	struct change x;
+	int r = parse_create(vm, argc, argv, &c);
+
+	if (r)
+		return r;
+	if (!store_name_valid(argv[optind]) || str_copy(c.name, sizeof(c.name), argv[optind]) < 0)
+		return ui_error("invalid switch name - '%s'", argv[optind]);
+	r = begin(vm, &x);
+	if (r)
+		return r;
+	if (c.type == SWITCH_STANDARD) {
+		memcpy(iface, c.ports, sizeof(iface));
+		c.ports[0] = '\0';
+	}
+	r = end(&x, make_switch(vm, &x, &c, &err), &err);
+	if (r == 0 && c.type == SWITCH_NAT && sync_nat(vm, &err) < 0) {
+		forget(vm, c.name);
+		return ui_error("%s", err.text);
+	}
+	if (r || !iface[0])
+		return r;
+	add[1] = c.name;
+	optind = 1;
+	return switch_add(vm, 3, add);
+}
+
+static void tell(const char *text)
+{
+	ui_warning("%s", text);
+}
+
+/* Ends x. */
+static int move(struct change *x, const char *iface, enum uplink_way way, bool now)
+{
+	struct uplink *u = NULL;
+	struct err err = { "" };
+	int r;
+
+	r = uplink_new(x->r, &x->c, iface, way, &u, &err);
+	if (r == 0) {
+		r = uplink_apply(x->r, &x->e, u, now, tell, &err);
+		uplink_free(u);
+	} else {
+		(void)switch_edit_end(&x->e, false, NULL);
+	}
+	rtnl_close(x->r);
+	return r < 0 ? ui_error("%s", err.text) : 0;
+}
+
+/* --now and the two words behind the options. */
+static int parse_port(struct vm *vm, int argc, char **argv, bool *now)
+{
+	static const struct option longs[] = { { "now", no_argument, NULL, 'n' }, { 0 } };
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c != 'n') {
+			ui_error("Illegal option %s", argv[optind - 1]);
+			return ui_usage(vm);
+		}
+		*now = true;
+	}
+	return argc - optind == 2 ? 0 : ui_usage(vm);
+}
+
+static int switch_add(struct vm *vm, int argc, char **argv)
+{
+	const char *iface;
+	struct err err = { "" };
+	struct rtnl_link l;
+	struct change x;
+	bool now = false;
+	int r = parse_port(vm, argc, argv, &now);
+
+	if (r)
+		return r;
+	iface = argv[optind + 1];
+	r = begin_named(vm, &x, argv[optind]);
+	if (r)
+		return r;
+	r = check_kind(&x.c, false, &err);
+	if (r == 0 && switch_has_port(&x.c, iface))
+		r = err_set(&err, -EEXIST, "%s is a port of switch %s already", iface, x.c.name);
+	if (r == 0)
+		r = switch_up(x.r, &x.c, &err);
+	if (r == 0)
+		r = uplink_check(x.r, &x.c, iface, &err);
+	if (r == 0)
+		r = switch_port_make(x.r, &x.c, iface, &err);
+	if (r == 0 && x.c.mtu && (r = switch_port(x.r, &x.c, iface, &l)) == 0 && l.mtu != x.c.mtu) {
+		r = rtnl_set_mtu(x.r, l.index, x.c.mtu);
+		if (r < 0)
+			err_set(&err, r, "cannot set the MTU of %s to %u: %s", l.name, x.c.mtu,
+				rtnl_error(x.r, r));
+	}
+	return r < 0 ? end(&x, r, &err) : move(&x, iface, UPLINK_JOIN, now);
+}
+
+static int switch_remove(struct vm *vm, int argc, char **argv)
+{
+	const char *iface;
+	struct err err = { "" };
+	struct rtnl_link l;
+	struct change x;
+	bool now = false;
+	int r = parse_port(vm, argc, argv, &now);
+
+	if (r)
+		return r;
+	iface = argv[optind + 1];
+	r = begin_named(vm, &x, argv[optind]);
+	if (r)
+		return r;
+	r = check_kind(&x.c, false, &err);
+	if (r == 0 && !switch_has_port(&x.c, iface))
+		r = err_set(&err, -ENOENT, "%s is no port of switch %s", iface, x.c.name);
+	if (r < 0)
+		return end(&x, r, &err);
+	/* What is gone needs no more than to be forgotten. */
+	if (switch_port(x.r, &x.c, iface, &l) == -ENODEV) {
+		(void)switch_note_port(&x.c, iface, false);
+		return end(&x, switch_write(x.e.conf, &x.c, &err), &err);
+	}
+	return move(&x, iface, UPLINK_LEAVE, now);
+}
+
+/* The host's own addresses may not lose their way out. */
+static int check_empty(struct change *x, const char *what, struct err *err)
+{
+	if (x->c.type != SWITCH_STANDARD || !switch_carries_host(x->r, &x->c))
+		return 0;
+	return err_set(
+		err, -EBUSY,
+		"switch %s carries addresses of this host: 'vm switch remove %s %s' moves them back; then %s",
+		x->c.name, x->c.name, x->c.ports, what);
+}
+
+static int switch_set_vlan(struct vm *vm, int argc, char **argv)
+{
+	struct switch_conf was;
+	struct err err = { "" };
+	struct change x;
+	uint64_t id;
+	int r;
+
+	if (argc != 3)
+		return ui_usage(vm);
+	if (str_u64(argv[2], &id) < 0 || id > SWITCH_VLAN_MAX)
+		return ui_error("invalid vlan number - '%s'", argv[2]);
+	r = begin_named(vm, &x, argv[1]);
+	if (r)
+		return r;
+	r = check_kind(&x.c, false, &err);
+	if (r < 0 && x.c.type == SWITCH_VXLAN)
+		err_set(&err, r, "vxlan id can only be set at creation time");
+	if (r == 0)
+		r = check_empty(&x, "set the VLAN", &err);
+	if (r < 0)
+		return end(&x, r, &err);
+	was = x.c;
+	switch_lower_ports(x.r, &was);
+	x.c.vlan = (unsigned int)id;
+	r = switch_up(x.r, &x.c, &err);
+	if (r == 0)
+		r = switch_write(x.e.conf, &x.c, &err);
+	if (r < 0) {
+		switch_lower_ports(x.r, &x.c);
+		(void)switch_up(x.r, &was, NULL);
+	}
+	return end(&x, r, &err);
+}
+
+static int set_address(struct change *x, char *slot, const char *cidr, struct err *err)
+{
+	struct rtnl_link l;
+	int r = switch_bridge(x->r, &x->c, &l);
+
+	if (r == 0 && slot[0]) {
+		r = rtnl_addr_delete(x->r, l.index, slot);
+		if (r == -EADDRNOTAVAIL)
+			r = 0;
+	}
+	if (r == 0 && cidr) {
+		r = rtnl_addr_add(x->r, l.index, cidr);
+		if (r == -EEXIST)
+			r = 0;
+		/* As it was. */
+		if (r < 0 && slot[0])
+			(void)rtnl_addr_add(x->r, l.index, slot);
+	}
+	if (r < 0)
+		return err_set(err, r, "cannot set the address of switch %s: %s", x->c.name,
+			       rtnl_error(x->r, r));
+	return str_copy(slot, SWITCH_CIDR_MAX, cidr ? cidr : "");
+}
+
+static int change_address(struct change *x, const char *what, bool delete, struct err *err)
+{
+	struct rtnl_addr a;
+	char *slot;
+	int r;
+
+	if (strcasecmp(what, "none") == 0) {
+		if (!x->c.addr[0] && !x->c.addr6[0])
+			return err_set(err, -ENOENT,
+				       "unable to locate an existing address for this switch");
+		r = x->c.addr[0] ? set_address(x, x->c.addr, NULL, err) : 0;
+		return r == 0 && x->c.addr6[0] ? set_address(x, x->c.addr6, NULL, err) : r;
+	}
+	if (rtnl_addr_parse(what, &a) < 0)
+		return err_set(
+			err, -EINVAL,
+			"address must be supplied in CIDR notation (e.g. 192.0.2.1/24, 3fff::1/64)");
+	slot = a.family == AF_INET ? x->c.addr : x->c.addr6;
+	if (delete &&strcmp(slot, what) != 0)
+		return err_set(err, -ENOENT,
+			       "unable to locate an existing address for this switch");
+	if (delete)
+		return set_address(x, slot, NULL, err);
+	if (slot[0] && strcmp(slot, what) != 0) {
+		r = ui_ask("This switch already has %s assigned, replace it", slot);
+		if (r)
+			return r == UI_NO ? UI_NO : err_set(err, -EEXIST, "%s stays", slot);
+	}
+	return set_address(x, slot, what, err);
+}
+
+static int switch_address(struct vm *vm, int argc, char **argv)
+{
+	struct err err = { "" };
+	struct change x;
+	bool delete = argc == 4 && strcasecmp(argv[3], "delete") == 0;
+	int r;
+
+	if (argc != 3 && !delete)
+		return ui_usage(vm);
+	r = begin_named(vm, &x, argv[1]);
+	if (r)
+		return r;
+	r = x.c.type == SWITCH_STANDARD || x.c.type == SWITCH_VXLAN ? 0
+								    : check_kind(&x.c, true, &err);
+	if (r == 0)
+		r = change_address(&x, argv[2], delete, &err);
+	if (r == 0)
+		r = switch_write(x.e.conf, &x.c, &err);
+	if (r != UI_NO || err.text[0])
+		return end(&x, r, &err);
+	(void)switch_edit_end(&x.e, false, NULL);
+	rtnl_close(x.r);
+	return 0;
+}
+
+static int parse_switch(const char *text, bool *on)
+{
+	if (str_bool(text, on) < 0)
+		return ui_error("'%s' is neither on nor off", text);
+	return 0;
+}
+
+static int switch_private(struct vm *vm, int argc, char **argv)
+{
+	struct err err = { "" };
+	struct change x;
+	bool on;
+	int r;
+
+	if (argc != 3)
+		return ui_usage(vm);
+	r = parse_switch(argv[2], &on);
+	if (r == 0)
+		r = begin_named(vm, &x, argv[1]);
+	if (r)
+		return r;
+	x.c.private = on;
+	return end(&x, switch_write(x.e.conf, &x.c, &err), &err);
+}
+
+static int switch_nat(struct vm *vm, int argc, char **argv)
+{
+	struct err err = { "" };
+	struct change x;
+	bool on;
+	int r;
+
+	if (argc != 3)
+		return ui_usage(vm);
+	r = parse_switch(argv[2], &on);
+	if (r == 0)
+		r = begin_named(vm, &x, argv[1]);
+	if (r)
+		return r;
+	if (on && x.c.type != SWITCH_STANDARD && x.c.type != SWITCH_NAT)
+		r = err_set(&err, -ENOTSUP, "only a standard switch can become a NAT switch");
+	else if (on && x.c.ports[0])
+		r = err_set(&err, -EBUSY,
+			    "a NAT switch has no ports: 'vm switch remove %s %s' first", x.c.name,
+			    x.c.ports);
+	else if (on || x.c.type == SWITCH_NAT)
+		x.c.type = on ? SWITCH_NAT : SWITCH_STANDARD;
+	if (r == 0)
+		r = choose_addresses(vm, &x.c, &err);
+	if (r == 0)
+		r = switch_up(x.r, &x.c, &err);
+	if (r == 0)
+		r = switch_write(x.e.conf, &x.c, &err);
+	r = end(&x, r, &err);
+	return r == 0 && sync_nat(vm, &err) < 0 ? ui_error("%s", err.text) : r;
+}
+
+static int switch_confirm(struct vm *vm, int argc, char **argv)
+{
+	struct err err = { "" };
+
+	if (argc != 2)
+		return ui_usage(vm);
+	if (geteuid() != 0)
+		return ui_error("switches can only be changed by root");
+	return uplink_confirm(&vm->store, argv[1], &err) < 0 ? ui_error("%s", err.text) : 0;
+}
+
+static int switch_destroy(struct vm *vm, int argc, char **argv)
+{
+	char guests[256];
+	struct err err = { "" };
+	struct rtnl_link l;
+	struct change x;
+	int r;
+
+	if (argc != 2)
+		return ui_usage(vm);
+	r = begin_named(vm, &x, argv[1]);
+	if (r)
+		return r;
+	if (x.c.type != SWITCH_MANUAL && switch_bridge(x.r, &x.c, &l) == 0 &&
+	    switch_guests(x.r, l.index, guests, sizeof(guests)) > 0)
+		r = err_set(&err, -EBUSY, "switch %s is in use by %s: stop them first", x.c.name,
+			    guests);
+	if (r == 0)
+		r = check_empty(&x, "destroy the switch", &err);
+	if (r < 0)
+		return end(&x, r, &err);
+	/* From here on it is gone for everybody else, whatever is still to be removed of it. */
+	switch_erase(x.e.conf, x.c.name);
+	r = switch_edit_end(&x.e, true, &err);
+	if (r == 0 && x.c.type == SWITCH_NAT)
+		r = sync_nat(vm, &err);
+	if (r == 0)
+		r = switch_down(x.r, &x.c, &err);
+	rtnl_close(x.r);
+	return r < 0 ? ui_error("%s", err.text) : 0;
+}
+
+static int raise_switch(void *arg, const char *name)
+{
+	struct change *x = arg;
+	struct err err = { "" };
+
+	/* One that fails is no reason to leave the others down. */
+	if (switch_read(x->e.conf, name, &x->c, &err) < 0 || switch_up(x->r, &x->c, &err) < 0) {
+		ui_error("%s", err.text);
+		x->failed = true;
+	}
+	return 0;
+}
+
+int vm_init_switches(struct vm *vm)
+{
+	struct err err = { "" }, warning = { "" };
+	struct change x;
+	int r;
+
+	if (geteuid() != 0)
+		return 0;
+	if (uplink_repair(&vm->store, tell, &err) < 0)
+		return ui_error("%s", err.text);
+	r = begin(vm, &x);
+	if (r)
+		return r;
+	(void)switch_each(x.e.conf, raise_switch, &x);
+	(void)switch_edit_end(&x.e, false, NULL);
+	rtnl_close(x.r);
+	if (nat_sync_guest(&vm->store, &warning, &err) < 0)
+		return ui_error("%s", err.text);
+	if (warning.text[0])
+		ui_warning("%s", warning.text);
+	return x.failed ? VM_FAILED : 0;
+}
+
+/* A subcommand by its name or a unique prefix. NULL: reported. */
+static const struct sub *find_sub(const char *word)
+{
+	const struct sub *found = NULL;
+	unsigned int matches = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
+		if (strcasecmp(word, subs[i].name) == 0)
+			return &subs[i];
+		if (*word && strncasecmp(word, subs[i].name, strlen(word)) == 0) {
+			found = &subs[i];
+			matches++;
+		}
+	}
+	if (matches == 1)
+		return found;
+	ui_error(matches ? "ambiguous command 'switch %s'"
+			 : "unknown command 'switch %s'; 'vm help switch' lists them",
+		 word);
+	return NULL;
+}
+
+int verb_switch(struct vm *vm, int argc, char **argv)
+{
+	const struct sub *sub;
+	struct err err = { "" };
+
+	if (argc < 2)
+		return ui_usage(vm);
+	sub = find_sub(argv[1]);
+	if (!sub)
+		return VM_FAILED;
+	if (sub->run != switch_confirm && uplink_repair(&vm->store, tell, &err) < 0)
+		return ui_error("%s", err.text);
+	return sub->run(vm, argc - 1, argv + 1);
+}
