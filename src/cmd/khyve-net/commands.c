@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cmd/khyve-net/filter.h"
 #include "cmd/khyve-net/forward.h"
+#include "cmd/khyve-net/gate.h"
 #include "cmd/khyve-net/nat.h"
 #include "cmd/khyve-net/wire.h"
 #include "util/err.h"
@@ -17,25 +17,27 @@
 static int cmd_status(void *arg, struct control_client *c, const char *operand, struct err *err)
 {
 	const struct commands *s = arg;
+	const struct filter *filter = &s->gate->filter;
 	char text[INET6_ADDRSTRLEN];
 	size_t forwards = 0;
 
 	if (operand)
 		return err_set(err, -EINVAL, "status takes no operand");
-	while (nat_forward_get(s->nat, forwards))
+	while (nat_forward_get(s->gate->nat, forwards))
 		forwards++;
 	control_reply(c, "link", "%s", wire_connected(s->wire) ? "up" : "down");
-	if (s->filter->guest4.s_addr)
+	if (filter->guest4.s_addr)
 		control_reply(c, "guest4", "%s",
-			      inet_ntop(AF_INET, &s->filter->guest4, text, sizeof(text)));
-	if (!IN6_IS_ADDR_UNSPECIFIED(&s->filter->guest6))
+			      inet_ntop(AF_INET, &filter->guest4, text, sizeof(text)));
+	if (!IN6_IS_ADDR_UNSPECIFIED(&filter->guest6))
 		control_reply(c, "guest6", "%s",
-			      inet_ntop(AF_INET6, &s->filter->guest6, text, sizeof(text)));
-	control_reply(c, "flows", "%u", nat_flows(s->nat));
+			      inet_ntop(AF_INET6, &filter->guest6, text, sizeof(text)));
+	control_reply(c, "flows", "%u", nat_flows(s->gate->nat));
 	control_reply(c, "forwards", "%zu", forwards);
 	control_reply(c, "in_frames", "%llu", (unsigned long long)s->wire->stats.in_frames);
 	control_reply(c, "in_bytes", "%llu", (unsigned long long)s->wire->stats.in_bytes);
-	control_reply(c, "in_dropped", "%llu", (unsigned long long)s->wire->stats.in_dropped);
+	control_reply(c, "in_dropped", "%llu",
+		      (unsigned long long)(s->wire->stats.in_dropped + s->gate->dropped));
 	control_reply(c, "out_frames", "%llu", (unsigned long long)s->wire->stats.out_frames);
 	control_reply(c, "out_bytes", "%llu", (unsigned long long)s->wire->stats.out_bytes);
 	control_reply(c, "out_dropped", "%llu", (unsigned long long)s->wire->stats.out_dropped);
@@ -46,7 +48,7 @@ static void list_forwards(const struct commands *s, struct control_client *c)
 {
 	const struct forward *f;
 
-	for (size_t i = 0; (f = nat_forward_get(s->nat, i)); i++) {
+	for (size_t i = 0; (f = nat_forward_get(s->gate->nat, i)); i++) {
 		char text[FORWARD_TEXT_MAX];
 
 		forward_format(f, text, sizeof(text));
@@ -66,11 +68,11 @@ static int cmd_forward(void *arg, struct control_client *c, const char *operand,
 	}
 	if (operand && str_starts(operand, "add ")) {
 		r = forward_parse(operand + 4, &f, err);
-		return r < 0 ? r : nat_forward_add(s->nat, &f, err);
+		return r < 0 ? r : nat_forward_add(s->gate->nat, &f, err);
 	}
 	if (operand && str_starts(operand, "remove ")) {
 		r = forward_parse_host(operand + 7, &f, err);
-		return r < 0 ? r : nat_forward_remove(s->nat, &f, err);
+		return r < 0 ? r : nat_forward_remove(s->gate->nat, &f, err);
 	}
 	return err_set(err, -EINVAL, "use: forward list, forward add, forward remove; see help");
 }

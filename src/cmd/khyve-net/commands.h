@@ -5,15 +5,13 @@
 
 #include "machine/control.h"
 
-struct filter;
-struct nat;
+struct gate;
 struct wire;
 
 /* What the commands look at. */
 struct commands {
-	struct nat *nat;
+	struct gate *gate;
 	const struct wire *wire;
-	const struct filter *filter;
 };
 
 /*

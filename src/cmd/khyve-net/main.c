@@ -10,9 +10,8 @@
 
 #include "back/listen.h"
 #include "cmd/khyve-net/commands.h"
-#include "cmd/khyve-net/filter.h"
 #include "cmd/khyve-net/forward.h"
-#include "cmd/khyve-net/frag.h"
+#include "cmd/khyve-net/gate.h"
 #include "cmd/khyve-net/jail.h"
 #include "cmd/khyve-net/nat.h"
 #include "cmd/khyve-net/wire.h"
@@ -42,11 +41,8 @@ struct program {
 	int listen_fd;
 	struct control *control;
 	struct commands commands;
-	struct filter filter;
-	struct frag frag;
+	struct gate gate;
 	struct wire wire;
-	size_t frame_max;
-	struct nat *nat;
 	struct loop_timer end;
 	uint64_t end_ns;
 };
@@ -155,35 +151,21 @@ static int parse_options(struct options *o, int argc, char **argv, struct err *e
 static void on_frame(void *arg, uint8_t *frame, size_t len)
 {
 	struct program *p = arg;
-	uint64_t now = loop_now(p->loop);
-	enum filter_verdict verdict = FILTER_DROP;
 
-	if (len <= p->frame_max)
-		verdict = filter_in(&p->filter, now, frame, len);
-	if (verdict == FILTER_PIECE) {
-		frame = frag_add(&p->frag, now, frame, &len);
-		if (!frame)
-			return;
-		verdict = filter_in(&p->filter, now, frame, len);
-	}
-	if (verdict == FILTER_PASS)
-		nat_input(p->nat, frame, len);
-	else
-		p->wire.stats.in_dropped++;
+	gate_in(&p->gate, frame, len);
 }
 
 static void on_busy(void *arg, bool busy)
 {
 	struct program *p = arg;
 
-	nat_hold(p->nat, busy);
+	nat_hold(p->gate.nat, busy);
 }
 
 static void send_frame(void *arg, const void *frame, size_t len)
 {
 	struct program *p = arg;
 
-	filter_out(&p->filter, loop_now(p->loop), frame, len);
 	wire_send(&p->wire, frame, len);
 }
 
@@ -218,11 +200,9 @@ static int start_nat(struct program *p, const struct options *o, struct err *err
 
 	cfg.send = send_frame;
 	cfg.arg = p;
-	p->filter.host_loopback = cfg.host_loopback;
-	p->frame_max = 14 + cfg.mtu;
-	r = nat_new(p->loop, &cfg, &p->nat, err);
+	r = gate_init(&p->gate, p->loop, &cfg, err);
 	for (size_t i = 0; r == 0 && i < o->nforwards; i++)
-		r = nat_forward_add(p->nat, &o->forwards[i], err);
+		r = nat_forward_add(p->gate.nat, &o->forwards[i], err);
 	return r;
 }
 
@@ -241,7 +221,7 @@ static int start(struct program *p, const struct options *o, struct err *err)
 	r = wire_init(&p->wire, p->loop, p->listen_fd);
 	if (r < 0)
 		return err_set(err, r, "%s: cannot watch: %s", o->listen, strerror(-r));
-	p->commands = (struct commands){ p->nat, &p->wire, &p->filter };
+	p->commands = (struct commands){ &p->gate, &p->wire };
 	if (o->control)
 		r = control_new(p->loop, o->control, commands_table, &p->commands, &p->control,
 				err);
