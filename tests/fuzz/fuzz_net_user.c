@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,8 +219,10 @@ static void seal(uint8_t *ip, bool v6, uint8_t protocol, size_t len)
 
 static size_t take_bytes(struct fz *in, uint8_t *out, size_t max)
 {
-	size_t n = MIN(MIN((size_t)fz_u8(in) * (fz_bool(in) ? 8 : 1), max), in->left);
+	size_t n = fz_u8(in);
 
+	n *= fz_bool(in) ? 8 : 1;
+	n = MIN(MIN(n, max), in->left);
 	memcpy(out, in->p, n);
 	in->p += n;
 	in->left -= n;
@@ -445,6 +448,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int r;
 
 	log_set(-1, LOG_LEVEL_ERROR);
+	signal(SIGPIPE, SIG_IGN);
 	/* Not new each time: its buffers are large. */
 	if (!gate)
 		gate = calloc(1, sizeof(*gate));

@@ -116,7 +116,7 @@ static void forget_fd(struct nat *n, int fd)
 
 	loop_fd_del(&f->w);
 	n->nflows -= f->flow;
-	*f = (struct nat_fd){ .w.fd = -1 };
+	*f = (struct nat_fd){ .flow = false };
 }
 
 static void cb_unregister_fd(int fd, void *opaque)
@@ -218,7 +218,7 @@ static void update_watch(struct nat *n, int fd)
 		f->w = (struct loop_fd){ .fn = on_fd, .fd = -1 };
 		f->nat = n;
 		if (loop_fd_add(n->loop, &f->w, fd, wanted) < 0)
-			f->w = (struct loop_fd){ .fd = -1 };
+			f->w = (struct loop_fd){ .fn = NULL };
 	} else if (f->w.events != wanted) {
 		loop_fd_events(&f->w, wanted);
 	}
@@ -372,8 +372,6 @@ int nat_new(struct loop *l, const struct nat_config *cfg, struct nat **out, stru
 	n->loop = l;
 	n->send = cfg->send;
 	n->arg = cfg->arg;
-	for (int i = 0; i < NAT_FD_MAX; i++)
-		n->fds[i].w.fd = -1;
 	loop_timer_init(l, &n->timeout, on_timeout);
 	n->slirp = slirp_new(&c, &callbacks, n);
 	if (!n->slirp) {
@@ -393,7 +391,7 @@ void nat_free(struct nat *n)
 	if (!n)
 		return;
 	slirp_cleanup(n->slirp);
-	for (int fd = 0; fd < NAT_FD_MAX; fd++)
+	for (int fd = 0; fd <= n->top; fd++)
 		forget_fd(n, fd);
 	loop_timer_cancel(&n->timeout);
 	loop_idle_del(&n->idle);
