@@ -282,11 +282,20 @@ enum e1000_dest e1000_dest_of(const uint8_t *frame)
 
 uint32_t e1000_sum(const uint8_t *p, size_t len, uint32_t sum)
 {
-	for (; len > 1; p += 2, len -= 2)
-		sum += get_be16(p);
-	if (len)
-		sum += (uint32_t)*p << 8;
-	return e1000_fold(sum);
+	uint64_t words = 0;
+
+	/* Words in the host's order: the sum of swapped bytes is the swapped sum. */
+	for (; len >= 4; p += 4, len -= 4)
+		words += get_le32(p);
+	if (len >= 2)
+		words += get_le16(p);
+	if (len & 1)
+		words += p[len - 1];
+	words = (words & UINT32_MAX) + (words >> 32);
+	words = (words & UINT32_MAX) + (words >> 32);
+	return e1000_fold((uint32_t)__builtin_bswap16(e1000_fold((uint32_t)(words & 0xffff) +
+								 (uint32_t)(words >> 16))) +
+			  sum);
 }
 
 void *e1000_ring_map(struct e1000 *e, const struct e1000_ring *r)
@@ -764,6 +773,7 @@ static int e1000_init(struct dev *d, const struct env *env, const void *conf, st
 	e->line = dev_net_open(d, &spec, &events, err);
 	if (!e->line)
 		return -EIO;
+	net_set_offloads(e->line, NET_O_CSUM);
 	e1000_eeprom_fill(e);
 	e1000_phy_reset(e);
 	reset_registers(e);

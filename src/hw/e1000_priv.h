@@ -24,7 +24,6 @@
 #define E1000_TX_BUDGET 256u /* descriptors per turn */
 #define E1000_TX_LEN_MAX (NET_FRAME_MAX - NET_HDR_LEN)
 #define E1000_HEAD_MAX 256u /* bytes of a frame's start that are copied */
-#define E1000_MSS_MIN 8u
 #define E1000_RX_SLOTS 32u
 #define E1000_RX_BUF E1000_WIRE_LONG_MAX
 #define E1000_RX_DIRECT_MIN 2048u /* a buffer that holds any frame that is not long */

@@ -64,9 +64,22 @@ static bool is_wanted(const struct e1000 *e, const uint8_t *frame, size_t len)
 
 /* --- status --- */
 
+/* A frame from this host may lack its checksum: the card's guest must find it. False: the header makes no sense. */
+static bool complete_sum(const struct net_hdr *h, uint8_t *frame, uint32_t len)
+{
+	uint32_t start = h->csum_start, at = start + h->csum_offset;
+	uint16_t sum;
+
+	if (start < NET_ETH_LEN || at + 2 > len)
+		return false;
+	sum = (uint16_t)~e1000_sum(frame + start, len - start, 0);
+	put_be16(frame + at, sum ? sum : 0xffff);
+	return true;
+}
+
 /*
- * Checksum results (s3.2.9). The line vouches for what it marks as valid; of all other frames the guest is told to
- * look itself. head: the first bytes of the frame as the guest gets it.
+ * Checksum results (s3.2.9) of a frame whose checksum the line vouches for, or which was made here; of all others
+ * the guest is told to look itself. head: the first bytes of the frame as the guest gets it.
  */
 static uint32_t sum_status(const struct e1000 *e, const struct net_hdr *h, const uint8_t *head,
 			   size_t len)
@@ -75,7 +88,7 @@ static uint32_t sum_status(const struct e1000 *e, const struct net_hdr *h, const
 	uint32_t status = 0, proto = 0;
 	size_t ip_len;
 
-	if (!(h->flags & NET_HDR_DATA_VALID) || len < NET_ETH_LEN + 20)
+	if (!(h->flags & (NET_HDR_DATA_VALID | NET_HDR_NEEDS_CSUM)) || len < NET_ETH_LEN + 20)
 		return E1000_RXD_IXSM;
 	if (get_be16(head + 12) == ETHERTYPE_IP4) {
 		ip_len = (head[NET_ETH_LEN] & 15u) * 4;
@@ -212,6 +225,8 @@ static void deliver(struct e1000 *e, struct e1000_rx_slot *s, uint32_t len)
 	}
 	memcpy(head, s->buf, MIN(len, HEAD_BYTES));
 	if (len < NET_ETH_LEN || !is_wanted(e, head, len))
+		return;
+	if (s->hdr.flags & NET_HDR_NEEDS_CSUM && !complete_sum(&s->hdr, s->buf, len))
 		return;
 	len = strip_tag(e, s->buf, len, &r);
 	memcpy(head, s->buf, MIN(len, HEAD_BYTES));

@@ -185,6 +185,8 @@ enum e1000_phy_reg {
 #define E1000_WIRE_MAX 1522u /* with FCS, unless RCTL.LPE */
 #define E1000_WIRE_LONG_MAX 16384u
 #define E1000_VLAN_TAG 4u
+#define E1000_MSS_MIN \
+	8u /* the smallest that TCP's options leave of the smallest that hosts accept */
 
 /* Statistics (s13.7): index of the register behind E1000_STATS. Those of 64 bits take two. */
 enum e1000_stat {
