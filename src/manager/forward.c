@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,15 +206,47 @@ static int save(const char *path, struct err *err)
 	return r;
 }
 
-/* A router forgets the routers it has learnt, except from interfaces where it learns them always. */
+/* Interfaces that learn their routers as hosts do. */
+struct learners {
+	char (*names)[IF_NAMESIZE];
+	size_t n;
+};
+
 static void learn_always(void *arg, const char *family, const char *name)
 {
-	char key[PATH_MAX], value[VALUE_MAX];
+	struct learners *l = arg;
+	char key[PATH_MAX], value[VALUE_MAX], (*names)[IF_NAMESIZE];
 
-	(void)arg;
-	if (file_path(key, sizeof(key), "%s/conf/%s/accept_ra", family, name) == 0 &&
-	    read_value(key, value) == 0 && strcmp(value, "1") == 0)
-		(void)write_value(key, "2");
+	if (file_path(key, sizeof(key), "%s/conf/%s/accept_ra", family, name) < 0 ||
+	    read_value(key, value) < 0 || strcmp(value, "1") != 0)
+		return;
+	names = realloc(l->names, (l->n + 1) * sizeof(*names));
+	if (!names)
+		return;
+	l->names = names;
+	if (str_copy(names[l->n], sizeof(names[0]), name) == 0 && write_value(key, "2") == 0)
+		l->n++;
+}
+
+/*
+ * Makes one interface or the host a router, IPv6. At that moment the kernel forgets all routers that
+ * the host has learnt, except from interfaces that are told to learn them always: for this
+ * moment, all are.
+ */
+static int write_router(const char *key)
+{
+	struct learners l = { 0 };
+	char value[VALUE_MAX];
+	int r = read_value(key, value);
+
+	if (r < 0 || strcmp(value, "1") == 0)
+		return r;
+	each_interface("ipv6", learn_always, &l);
+	r = write_value(key, "1");
+	for (size_t i = 0; i < l.n; i++)
+		(void)write_interface("ipv6", l.names[i], "accept_ra", "1");
+	free(l.names);
+	return r;
 }
 
 /* Writes back the lines that begin so; all of them if prefix is "". */
@@ -243,8 +276,7 @@ static int forward_on6(const char *saved)
 
 	if (!is_off("ipv6/conf/all/forwarding"))
 		return 0;
-	each_interface("ipv6", learn_always, NULL);
-	r = write_value("ipv6/conf/all/forwarding", "1");
+	r = write_router("ipv6/conf/all/forwarding");
 	if (r == 0)
 		r = write_back(saved, "ipv6/", "ipv6/conf/all/forwarding");
 	return r;
@@ -294,6 +326,7 @@ int forward_off(const char *dir, struct err *err)
 
 int forward_bridge(const char *bridge, struct err *err)
 {
+	char key[PATH_MAX];
 	int r = write_interface("ipv4", bridge, "forwarding", "1");
 
 	if (r == 0)
@@ -301,7 +334,8 @@ int forward_bridge(const char *bridge, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot set up interface %s: %s", bridge, strerror(-r));
 	/* A host without IPv6 has none of these. */
-	(void)write_interface("ipv6", bridge, "forwarding", "1");
+	if (file_path(key, sizeof(key), "ipv6/conf/%s/forwarding", bridge) == 0)
+		(void)write_router(key);
 	(void)write_interface("ipv6", bridge, "accept_ra", "0");
 	return 0;
 }

@@ -18,11 +18,15 @@
 #include "util/fd.h"
 #include "util/macros.h"
 
-/* Networks that this host reaches some way, in host byte order. */
+/* A network in host byte order. */
+struct range {
+	uint32_t net, mask;
+	bool own; /* of a switch of ours */
+};
+
+/* Networks that this host reaches some way. */
 struct taken {
-	struct range {
-		uint32_t net, mask;
-	} * ranges;
+	struct range *ranges;
 	size_t n;
 	bool failed;
 	uint16_t *ids6; /* subnets of our /48 that other switches have */
@@ -37,24 +41,39 @@ static uint32_t mask_of(unsigned plen)
 	return plen ? ~0u << (32 - plen) : 0;
 }
 
-static void take(struct taken *t, uint32_t addr, unsigned plen)
+/* Whether a network is part of a switch of ours: its routes are. */
+static bool is_own(const struct taken *t, uint32_t net, uint32_t mask)
 {
+	for (size_t i = 0; i < t->n; i++) {
+		if (t->ranges[i].own && (mask & t->ranges[i].mask) == t->ranges[i].mask &&
+		    (net & t->ranges[i].mask) == t->ranges[i].net)
+			return true;
+	}
+	return false;
+}
+
+static void take(struct taken *t, uint32_t addr, unsigned plen, bool own)
+{
+	uint32_t mask = mask_of(plen > 32 ? 32 : plen);
 	struct range *ranges = realloc(t->ranges, (t->n + 1) * sizeof(*ranges));
 
-	if (!ranges || plen > 32) {
-		t->failed = t->failed || !ranges;
+	if (!ranges) {
+		t->failed = true;
 		return;
 	}
 	t->ranges = ranges;
-	ranges[t->n++] = (struct range){ .net = addr & mask_of(plen), .mask = mask_of(plen) };
+	ranges[t->n] = (struct range){ .net = addr & mask, .mask = mask };
+	ranges[t->n].own = own || is_own(t, addr & mask, mask);
+	t->n++;
 }
 
-static bool is_taken(const struct taken *t, uint32_t net, unsigned plen)
+/* True if the network and one that is taken have addresses in common. */
+static bool is_taken(const struct taken *t, uint32_t net, unsigned plen, bool with_own)
 {
 	for (size_t i = 0; i < t->n; i++) {
 		uint32_t mask = t->ranges[i].mask & mask_of(plen);
 
-		if ((t->ranges[i].net & mask) == (net & mask))
+		if ((t->ranges[i].net & mask) == (net & mask) && (with_own || !t->ranges[i].own))
 			return true;
 	}
 	return false;
@@ -65,6 +84,7 @@ static bool is_taken(const struct taken *t, uint32_t net, unsigned plen)
  * the halves and quarters of it that VPNs set.
  */
 #define PLEN_MIN 8
+
 static int take_route(void *arg, const struct nlmsghdr *h)
 {
 	const struct rtmsg *m = NLMSG_DATA(h);
@@ -76,7 +96,7 @@ static int take_route(void *arg, const struct nlmsghdr *h)
 	for (const struct rtattr *a = RTM_RTA(m); RTA_OK(a, len); a = RTA_NEXT(a, len)) {
 		if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == sizeof(be)) {
 			memcpy(&be, RTA_DATA(a), sizeof(be));
-			take(arg, ntohl(be), m->rtm_dst_len);
+			take(arg, ntohl(be), m->rtm_dst_len, false);
 		}
 	}
 	return 0;
@@ -94,7 +114,7 @@ static void take_servers(struct taken *t)
 	for (const char *p = text; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL) {
 		if (sscanf(p, " nameserver %63s", server) == 1 &&
 		    inet_pton(AF_INET, server, &a) == 1)
-			take(t, ntohl(a.s_addr), 32);
+			take(t, ntohl(a.s_addr), 32, false);
 	}
 	free(text);
 }
@@ -111,7 +131,7 @@ static int take_switch(void *arg, const char *name)
 
 	if (addr && rtnl_addr_parse(addr, &a) == 0 && a.family == AF_INET) {
 		memcpy(&be, a.addr, sizeof(be));
-		take(t, ntohl(be), a.plen);
+		take(t, ntohl(be), a.plen, true);
 	}
 	if (!addr6 || rtnl_addr_parse(addr6, &a) < 0 || a.family != AF_INET6 ||
 	    memcmp(a.addr, t->prefix6, sizeof(t->prefix6)) != 0)
@@ -138,7 +158,7 @@ static int choose_in(const struct taken *t, uint32_t pool, uint32_t *out)
 		/* The first of 192.168 are what home routers give away. */
 		uint32_t net = pool | ((pool == pools[1] ? (i + 99) % 256 : i) << 8);
 
-		if (!is_taken(t, net, 24)) {
+		if (!is_taken(t, net, 24, true)) {
 			*out = net;
 			return 0;
 		}
@@ -149,8 +169,8 @@ static int choose_in(const struct taken *t, uint32_t pool, uint32_t *out)
 static int choose_net(const struct taken *t, uint32_t *out)
 {
 	for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
-		if (!is_taken(t, pools[i], 16))
-			return choose_in(t, pools[i], out);
+		if (!is_taken(t, pools[i], 16, false) && choose_in(t, pools[i], out) == 0)
+			return 0;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
 		if (choose_in(t, pools[i], out) == 0)
