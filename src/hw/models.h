@@ -16,6 +16,7 @@ extern const struct dev_ops nvme_ops;
 extern const struct dev_ops rtc_ops;
 extern const struct dev_ops uart_ops;
 extern const struct dev_ops virtio_blk_ops;
+extern const struct dev_ops virtio_net_ops;
 extern const struct dev_ops virtio_rnd_ops;
 
 #endif

@@ -364,6 +364,9 @@ static void cfg_written(struct pci_fn *fn, unsigned int offset, unsigned int siz
 	struct virtio *v = container_of(fn, struct virtio, fn);
 	struct aim a;
 
+	/* COMMAND: with bus master on again, there may be work that was not looked at */
+	if (offset <= 4 && fn->dma.on)
+		virtio_resume(v);
 	if (hits_data(v, offset, size) && cfg_aim(v, &a))
 		window_write(&fn->dev, a.offset, a.size,
 			     get_le32(pci_cfg(fn, v->cap_cfg + CAP_EXTRA)) &
