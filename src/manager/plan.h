@@ -32,6 +32,7 @@ struct plan_opts {
 	const char *iso; /* installation medium, NULL: none */
 	bool first; /* the first run of an installation */
 	bool foreground; /* the first serial port is the terminal */
+	unsigned port; /* that the screen of the run before had, 0: none */
 };
 
 /*

@@ -11,17 +11,20 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "manager/run.h"
+#include "util/clock.h"
 #include "util/err.h"
 #include "util/macros.h"
 #include "util/str.h"
 
 #define PORT_FIRST 5900
 #define PORT_LAST 6099
+#define PORT_WAIT_NS (2 * NS_PER_SEC)
 #define WIDTH_MIN 640
 #define WIDTH_MAX 3840
 #define HEIGHT_MIN 480
@@ -220,9 +223,25 @@ static bool is_port_free(unsigned port)
 	return can_bind(AF_INET, &v4, sizeof(v4)) && can_bind(AF_INET6, &v6, sizeof(v6));
 }
 
+/* The screen's program of a khyve that was killed may keep the port a moment longer. */
+static bool await_port(unsigned port)
+{
+	const struct timespec pause = { .tv_nsec = 10 * NS_PER_MS };
+	uint64_t end = clock_mono_ns() + PORT_WAIT_NS;
+
+	while (!is_port_free(port)) {
+		if (clock_mono_ns() >= end)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+/* A guest that is started again keeps its port: viewers are to find it there. */
 static int choose_port(struct plan_job *j, unsigned *out)
 {
 	const char *value = gconf_get(j->g, "graphics_port");
+	unsigned before = j->opts->port;
 	uint64_t port;
 
 	if (value && *value && strcasecmp(value, "auto") != 0) {
@@ -230,6 +249,12 @@ static int choose_port(struct plan_job *j, unsigned *out)
 			return err_set(j->err, -EINVAL, "%s: graphics_port: '%.64s' is not a port",
 				       gconf_where(j->g, "graphics_port"), value);
 		*out = (unsigned)port;
+		if (before == port)
+			(void)await_port(before);
+		return 0;
+	}
+	if (before && await_port(before)) {
+		*out = before;
 		return 0;
 	}
 	for (unsigned p = PORT_FIRST; p <= PORT_LAST; p++) {

@@ -52,6 +52,7 @@ struct super {
 	int lock, signals, report;
 	pid_t khyve;
 	unsigned run, terms;
+	unsigned port; /* of the screen, 0: none */
 	int status; /* of the last run, as a shell would give it */
 	uint64_t log_start;
 	uint64_t faults[FAULTS_MAX];
@@ -376,12 +377,22 @@ static int run_plan(struct super *s, const struct plan *p, struct err *err)
 	return start_khyve(s, p, err);
 }
 
+static unsigned port_of(const char *screen)
+{
+	uint64_t port;
+
+	if (!screen[0] || str_starts(screen, "unix:"))
+		return 0;
+	return str_u64(strrchr(screen, ':') + 1, &port) == 0 ? (unsigned)port : 0;
+}
+
 /* Reads the guest's file and runs it once. Negative: it could not be started. */
 static int run_once(struct super *s, int port_lock, struct err *err)
 {
 	struct plan_opts opts = { .iso = s->opts->iso,
 				  .first = s->run == 1,
-				  .foreground = s->opts->foreground };
+				  .foreground = s->opts->foreground,
+				  .port = s->port };
 	struct gconf *conf = NULL;
 	struct plan plan;
 	bool ended = false;
@@ -400,6 +411,7 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 
 		s->again_on_reset = !reset || strcmp(reset, "restart") == 0;
 		s->again_on_fault = fault && strcmp(fault, "restart") == 0;
+		s->port = port_of(plan.screen);
 		if (s->run == 1)
 			log_plan(s, conf, &plan);
 		r = run_plan(s, &plan, err);

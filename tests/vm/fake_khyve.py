@@ -11,6 +11,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   stubborn     ignore the power button
   hang         accept control connections and say nothing
   slow=N       come up after N seconds
+  screen-stays when killed, leave a program that keeps the screen's port for a while
 """
 import os
 import select
@@ -78,6 +79,13 @@ class Fake:
                 self.wait = conf.get(key[:-6] + "wait") == "true"
                 self.screen_text = conf[key[:-6] + "tcp"]
                 self.screen = listen_screen(self.screen_text)
+        if "screen-stays" in mode and os.fork() == 0:
+            parent = os.getppid()
+            os.closerange(0, self.screen.fileno())
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            time.sleep(0.3)
+            os._exit(0)
         self.state = "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
 

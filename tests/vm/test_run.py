@@ -259,6 +259,17 @@ def test_kill_khyve(s):
     match(s.read(s.path("guest/vm-bhyve.log")), "khyve exited with status 137\n")
 
 
+def test_port_is_kept(s):
+    for extra in ("", "graphics_port=6077\n"):
+        pid = start(s, f"guest{len(extra)}", SCREEN + "on_fault=restart\n" + extra, "screen-stays")
+        name = f"guest{len(extra)}"
+        before = s.read(s.path(name, "console"))
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: s.pid(name) not in (None, pid) and os.path.exists(s.path(name, "console")),
+              "it is started again")
+        eq(s.read(s.path(name, "console")), before)
+
+
 def test_kill_supervisor(s):
     pid = start(s, conf=SCREEN)
     os.kill(s.supervisor(), signal.SIGKILL)
