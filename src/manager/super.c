@@ -40,6 +40,8 @@
 /* How long an early death can still be reported to whoever typed the command. */
 #define EARLY_MS 250
 #define BUSY_MS 5000
+/* How often khyve's log is looked at: what a guest can make khyve write is slow, but for months. */
+#define LOG_LOOK_MS 10000
 /* A guest that is not our child sends no signal when it ends. */
 #define ADOPT_POLL_MS 500
 /* on_fault="restart" gives up after this many faults in this time. */
@@ -290,7 +292,7 @@ static void on_term(struct super *s)
 		kill(s->khyve, s->terms > 1 ? SIGKILL : SIGTERM);
 }
 
-/* Waits up to ms (-1: for ever) for a signal and acts on it. */
+/* Waits up to ms for a signal and acts on it. */
 static void wait_signal(struct super *s, int ms)
 {
 	struct pollfd p = { .fd = s->signals, .events = POLLIN };
@@ -301,19 +303,19 @@ static void wait_signal(struct super *s, int ms)
 		on_term(s);
 }
 
-/* Waits up to ms (-1: for ever) for khyve's end. True if it has ended. */
+/* Waits up to ms for khyve's end. True if it has ended. */
 static bool wait_khyve(struct super *s, int ms)
 {
-	uint64_t end = clock_mono_ns() + (ms > 0 ? (uint64_t)ms : 0) * NS_PER_MS;
+	uint64_t end = clock_mono_ns() + (uint64_t)ms * NS_PER_MS;
 
 	for (;;) {
 		uint64_t now = clock_mono_ns();
 
 		if (reap(s))
 			return true;
-		if (ms >= 0 && now >= end)
+		if (now >= end)
 			return false;
-		wait_signal(s, ms < 0 ? -1 : (int)((end - now) / NS_PER_MS) + 1);
+		wait_signal(s, (int)((end - now) / NS_PER_MS) + 1);
 	}
 }
 
@@ -422,8 +424,8 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 	/* Its port is bound now: the next guest may look for one. */
 	fd_close(&port_lock);
 	gconf_free(conf);
-	if (r == 0 && !ended)
-		wait_khyve(s, -1);
+	while (r == 0 && !ended && !wait_khyve(s, LOG_LOOK_MS))
+		note_log_start(s);
 	if (r == 0 && s->report >= 0)
 		report_death(s);
 	return r;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of vm with guests that run, on a stand-in for khyve."""
+import gzip
 import json
 import os
 import pty
@@ -87,6 +88,17 @@ def test_log_is_rotated(s):
     packed = subprocess.run(["gzip", "-dc", s.path("guest/vm-bhyve.log.0.gz")], check=True,
                             stdout=subprocess.PIPE).stdout
     eq(len(packed), 1 << 20)
+
+
+def test_log_of_a_long_run_is_rotated(s):
+    start(s)
+    log = s.path("guest/khyve.log")
+    with open(log, "a", encoding="utf-8") as f:
+        f.write("WARN nvme-0:4.0: the guest is at it again\n" * 30000)
+    until(lambda: os.path.exists(log + ".0.gz") and os.path.getsize(log) < 1000, "it is packed", 30)
+    with gzip.open(log + ".0.gz", "rt", encoding="utf-8") as f:
+        eq(sum("at it again" in line for line in f), 30000)
+    os.unlink(log + ".0.gz")
 
 
 def test_start_errors(s):
