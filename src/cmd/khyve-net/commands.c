@@ -10,6 +10,7 @@
 #include "cmd/khyve-net/gate.h"
 #include "cmd/khyve-net/nat.h"
 #include "cmd/khyve-net/wire.h"
+#include "loop/loop.h"
 #include "util/err.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -77,6 +78,17 @@ static int cmd_forward(void *arg, struct control_client *c, const char *operand,
 	return err_set(err, -EINVAL, "use: forward list, forward add, forward remove; see help");
 }
 
+static int cmd_quit(void *arg, struct control_client *c, const char *operand, struct err *err)
+{
+	const struct commands *s = arg;
+
+	(void)c;
+	(void)operand;
+	(void)err;
+	loop_stop(s->loop);
+	return 0;
+}
+
 static int cmd_help(void *arg, struct control_client *c, const char *operand, struct err *err)
 {
 	(void)arg;
@@ -90,6 +102,7 @@ static int cmd_help(void *arg, struct control_client *c, const char *operand, st
 const struct control_cmd commands_table[] = {
 	{ "help", "what can be said here", cmd_help },
 	{ "status", "link, the guest's addresses, counters", cmd_status },
+	{ "quit", "end", cmd_quit },
 	{ "forward",
 	  "list | add tcp|udp [ADDR:]PORT [GUESTADDR:]GUESTPORT | remove tcp|udp [ADDR:]PORT",
 	  cmd_forward },

@@ -6,10 +6,12 @@
 #include "machine/control.h"
 
 struct gate;
+struct loop;
 struct wire;
 
 /* What the commands look at. */
 struct commands {
+	struct loop *loop;
 	struct gate *gate;
 	const struct wire *wire;
 };
@@ -18,6 +20,7 @@ struct commands {
  * The commands of the control socket, for control_new() with a struct commands as its argument:
  *
  *	help
+ *	quit
  *	status
  *	forward list
  *	forward add tcp|udp [ADDR:]PORT [GUESTADDR:]GUESTPORT

@@ -56,9 +56,15 @@ static void replace(uint8_t *word, uint16_t value, uint8_t *sum)
 	put_be16(word, value);
 }
 
+/* Whether the guest may only answer there. */
+static bool is_refused(const struct filter *f, enum target target)
+{
+	return f->closed || (target == TARGET_ROUTER && !f->host_loopback);
+}
+
 /*
  * The urgent pointer is of no use to anybody (RFC 6093) and libslirp trusts it. Without it the same bytes arrive, in
- * their place in the stream. A connection to the router is made one that libslirp refuses: the guest need not wait.
+ * their place in the stream. A connection that may not be is made one that libslirp refuses: the guest need not wait.
  */
 static bool check_tcp(const struct filter *f, const struct packet *p)
 {
@@ -71,8 +77,7 @@ static bool check_tcp(const struct filter *f, const struct packet *p)
 		flags &= (uint16_t)~TCP_URG;
 		replace(p->data + TCP_URGENT, 0, p->data + TCP_SUM);
 	}
-	if (p->target == TARGET_ROUTER && !f->host_loopback &&
-	    (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (is_refused(f, p->target) && (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		flags |= TCP_FIN;
 	replace(p->data + TCP_FLAGS, flags, p->data + TCP_SUM);
 	return true;
@@ -105,13 +110,13 @@ static bool check_udp(struct filter *f, uint64_t now_ns, const struct packet *p)
 	if (p->len < UDP_LEN)
 		return false;
 	port = get_be16(p->data + 2);
-	if (p->target == TARGET_DNS)
-		return port == PORT_DNS;
-	if (p->target != TARGET_ROUTER)
-		return true;
-	if (port == PORT_TFTP)
+	if (p->target == TARGET_DNS && port != PORT_DNS)
 		return false;
-	return f->host_loopback || (port == PORT_DHCP && !p->v6) || is_peer(f, now_ns, p);
+	if (p->target == TARGET_ROUTER && port == PORT_TFTP)
+		return false;
+	if (p->target == TARGET_ROUTER && port == PORT_DHCP && !p->v6)
+		return true;
+	return !is_refused(f, p->target) || is_peer(f, now_ns, p);
 }
 
 static bool check_packet(struct filter *f, uint64_t now_ns, const struct packet *p)
@@ -124,7 +129,7 @@ static bool check_packet(struct filter *f, uint64_t now_ns, const struct packet 
 	case IPPROTO_UDP:
 		return check_udp(f, now_ns, p);
 	case IPPROTO_ICMP:
-		return !p->v6 && p->len >= 8;
+		return !p->v6 && p->len >= 8 && (p->target == TARGET_ROUTER || !f->closed);
 	case IPPROTO_ICMPV6:
 		return p->v6 && p->len >= 8;
 	default:
@@ -233,10 +238,10 @@ void filter_out(struct filter *f, uint64_t now_ns, const uint8_t *frame, size_t 
 
 	if (len >= ETH_LEN + IP4_LEN + UDP_LEN && get_be16(frame + 12) == TYPE_IP4) {
 		if (p[9] == IPPROTO_UDP && (p[0] & 15) == 5 && !(get_be16(p + 6) & 0x1fff) &&
-		    target4(get_be32(p + 12)) == TARGET_ROUTER)
+		    is_refused(f, target4(get_be32(p + 12))))
 			learn(f, now_ns, false, p + IP4_LEN);
 	} else if (len >= ETH_LEN + IP6_LEN + UDP_LEN && get_be16(frame + 12) == TYPE_IP6) {
-		if (p[6] == IPPROTO_UDP && target6(p + 8) == TARGET_ROUTER)
+		if (p[6] == IPPROTO_UDP && is_refused(f, target6(p + 8)))
 			learn(f, now_ns, true, p + IP6_LEN);
 	}
 }

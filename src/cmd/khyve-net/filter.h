@@ -17,10 +17,11 @@
  */
 struct filter {
 	bool host_loopback;
+	bool closed; /* the guest may answer who comes through a forward, and reach nobody by itself */
 	/* The address that the guest uses, from the packets it sends; zero: not known yet. */
 	struct in_addr guest4;
 	struct in6_addr guest6; /* not the link-local one */
-	/* Who on the host's loopback has sent the guest a datagram through a forward, and may have answers. */
+	/* Who has sent the guest a datagram through a forward and, where others may not, gets answers. */
 	struct filter_peer {
 		bool v6;
 		uint16_t host_port, guest_port;

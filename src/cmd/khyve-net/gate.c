@@ -24,6 +24,7 @@ int gate_init(struct gate *g, struct loop *l, const struct nat_config *cfg, stru
 	g->arg = cfg->arg;
 	g->frame_max = ETH_LEN + cfg->mtu;
 	g->filter.host_loopback = cfg->host_loopback;
+	g->filter.closed = cfg->closed;
 	own.send = send_out;
 	own.arg = g;
 	return nat_new(l, &own, &g->nat, err);

@@ -31,6 +31,8 @@ struct options {
 	const char *listen, *control;
 	struct nat_config nat;
 	uint64_t end_seconds; /* 0: never */
+	uint64_t ready_fd; /* 0: none */
+	bool keep_going; /* a forward that cannot be opened is left out */
 	enum log_level level;
 	size_t nforwards;
 	struct forward forwards[NAT_FORWARDS_MAX];
@@ -48,8 +50,8 @@ struct program {
 };
 
 static const char usage[] =
-	"usage: khyve-net [-46Lv] [-c PATH] [-e SECONDS] [-f FORWARD] [-H NAME] [-m MTU]\n"
-	"                 -l PATH|fd:N\n"
+	"usage: khyve-net [-46Lkrv] [-c PATH] [-e SECONDS] [-f FORWARD] [-H NAME] [-m MTU]\n"
+	"                 [-R FD] -l PATH|fd:N\n"
 	"\n"
 	"Connects a guest to the network of this user, without privileges.\n"
 	"  -l PATH     listen for khyve there (fd:N: on this open SOCK_SEQPACKET socket)\n"
@@ -59,8 +61,11 @@ static const char usage[] =
 	"  -4, -6      only IPv4, only IPv6\n"
 	"  -e SECONDS  end when khyve has been away for so long\n"
 	"  -H NAME     the guest's host name\n"
+	"  -k          go on without a port of -f that cannot be opened\n"
 	"  -L          the guest may use what listens on the host's loopback, as 10.0.2.2\n"
 	"  -m MTU      largest packet, 576 to 65521; 1500\n"
+	"  -r          the guest reaches nobody by itself: only forwards\n"
+	"  -R FD       write \"ready\" there when everything is open\n"
 	"  -v          say more; twice: much more\n";
 
 static int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out,
@@ -84,6 +89,8 @@ static int parse_option(struct options *o, int option, const char *arg, struct e
 	case 'c':
 		o->control = arg;
 		break;
+	case 'R':
+		return parse_number(arg, 1, 1u << 20, &o->ready_fd, err);
 	case 'e':
 		return parse_number(arg, 1, 86400, &o->end_seconds, err);
 	case 'f':
@@ -116,6 +123,10 @@ static void parse_flag(struct options *o, int option)
 		o->nat.ip4 = false;
 	else if (option == 'L')
 		o->nat.host_loopback = true;
+	else if (option == 'k')
+		o->keep_going = true;
+	else if (option == 'r')
+		o->nat.closed = true;
 	else
 		o->level = o->level == LOG_LEVEL_WARN ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
 }
@@ -124,10 +135,10 @@ static int parse_options(struct options *o, int argc, char **argv, struct err *e
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "46Lvc:e:f:H:l:m:")) != -1) {
+	while ((option = getopt(argc, argv, "46Lkrvc:e:f:H:l:m:R:")) != -1) {
 		if (option == '?')
 			return err_set(err, -EINVAL, "see usage");
-		if (strchr("46Lv", option)) {
+		if (strchr("46Lkrv", option)) {
 			parse_flag(o, option);
 			continue;
 		}
@@ -201,8 +212,13 @@ static int start_nat(struct program *p, const struct options *o, struct err *err
 	cfg.send = send_frame;
 	cfg.arg = p;
 	r = gate_init(&p->gate, p->loop, &cfg, err);
-	for (size_t i = 0; r == 0 && i < o->nforwards; i++)
+	for (size_t i = 0; r == 0 && i < o->nforwards; i++) {
 		r = nat_forward_add(p->gate.nat, &o->forwards[i], err);
+		if (r < 0 && o->keep_going) {
+			log_warn("net", "%s", err->text);
+			r = 0;
+		}
+	}
 	return r;
 }
 
@@ -218,10 +234,11 @@ static int start(struct program *p, const struct options *o, struct err *err)
 	p->wire.on_frame = on_frame;
 	p->wire.on_busy = on_busy;
 	p->wire.arg = p;
+	p->wire.owner = getuid();
 	r = wire_init(&p->wire, p->loop, p->listen_fd);
 	if (r < 0)
 		return err_set(err, r, "%s: cannot watch: %s", o->listen, strerror(-r));
-	p->commands = (struct commands){ &p->gate, &p->wire };
+	p->commands = (struct commands){ p->loop, &p->gate, &p->wire };
 	if (o->control)
 		r = control_new(p->loop, o->control, commands_table, &p->commands, &p->control,
 				err);
@@ -258,6 +275,10 @@ int main(int argc, char **argv)
 	if (r < 0) {
 		fprintf(stderr, "khyve-net: %s\n", err.text);
 		return 1;
+	}
+	if (o->ready_fd) {
+		(void)fd_write_full((int)o->ready_fd, "ready\n", 6);
+		close((int)o->ready_fd);
 	}
 	loop_run(p->loop);
 	/* Nothing is left to write, and what runs at an exit may want more than the jail allows. */

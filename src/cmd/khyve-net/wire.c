@@ -122,6 +122,16 @@ static void on_peer(struct loop_fd *watch, unsigned int events)
 		;
 }
 
+/* A socket without a file, whose name begins with a zero byte, is open to all. */
+static bool is_allowed(const struct wire *w, int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
+	       (cred.uid == 0 || cred.uid == w->owner);
+}
+
 static void on_listen(struct loop_fd *watch, unsigned int events)
 {
 	struct wire *w = container_of(watch, struct wire, listen);
@@ -134,8 +144,9 @@ static void on_listen(struct loop_fd *watch, unsigned int events)
 	/* One that broke at this moment must not keep its successor out. */
 	if (wire_connected(w) && hung_up(w))
 		drop_peer(w);
-	if (wire_connected(w)) {
-		log_limited(LOG_LEVEL_WARN, "wire", "a second connection is refused");
+	if (wire_connected(w) || !is_allowed(w, fd)) {
+		log_limited(LOG_LEVEL_WARN, "wire", "%s is refused",
+			    wire_connected(w) ? "a second connection" : "another user");
 		fd_close(&fd);
 		return;
 	}

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "cmd/khyve-net/ring.h"
 #include "loop/loop.h"
@@ -23,6 +24,7 @@ struct wire {
 	/* The ring is filling up: who makes frames should stop; or there is room again. */
 	void (*on_busy)(void *arg, bool busy);
 	void *arg;
+	uid_t owner; /* who may connect besides root */
 
 	struct loop_fd listen, peer;
 	struct ring ring;
@@ -34,7 +36,7 @@ struct wire {
 	uint8_t frame[WIRE_FRAME_MAX];
 };
 
-/* on_frame, on_busy and arg are set by the caller before. The descriptor stays the caller's. 0 or -errno. */
+/* on_frame, on_busy, arg and owner are set by the caller before. The descriptor stays the caller's. 0 or -errno. */
 int wire_init(struct wire *w, struct loop *l, int listen_fd);
 /* One that was never initialised (zeroed) is fine. */
 void wire_fini(struct wire *w);
