@@ -78,6 +78,17 @@ void fz_start(struct fz_script *s, const struct dev_ops *ops, const char *conf,
 			s->bars[s->nbars++] = i;
 }
 
+struct tb *fz_bench(void)
+{
+	static struct tb *tb;
+
+	if (tb)
+		tb_renew(tb);
+	else
+		tb = tb_new(NULL);
+	return tb;
+}
+
 /* --- operations --- */
 
 /* An offset in len bytes: mostly aligned to the access, sometimes not, sometimes over the end. */

@@ -79,6 +79,9 @@ static inline bool fz_bool(struct fz *f)
 /* A number of up to 64 bits that takes few bytes: small, a single bit, near the top, an address in RAM, or any. */
 uint64_t fz_value(struct fz *f);
 
+/* A bench without devices for targets that make their own, one for all inputs, cleared. */
+struct tb *fz_bench(void);
+
 #define FZ_MAX_PORTS 4
 #define FZ_ARENA (64 * KIB)
 

@@ -14,8 +14,8 @@
 
 /* A guest at the variable store, checked against a model of the chip: what it reads, and what is in the file. */
 
-#define VARS_LEN 0x4000u
-#define CODE_LEN 0xc000u
+#define VARS_LEN 0x2000u
+#define CODE_LEN 0x6000u
 #define CODE_BASE (4 * GIB - CODE_LEN)
 #define VARS_BASE (CODE_BASE - VARS_LEN)
 
@@ -150,17 +150,28 @@ static void op_reset(struct world *w, struct fz *f)
 	memcpy(w->file, w->vars, VARS_LEN);
 }
 
+/* What the guest reads at base, where no handler is asked. */
+static const void *direct(struct world *w, uint64_t base, uint64_t len)
+{
+	const struct bus_slot *s;
+
+	for (unsigned int i = 0; (s = tb_slot(w->tb, i)); i++)
+		if (s->gpa == base && s->len == len)
+			return s->host;
+	assert(!"read directly");
+	return NULL;
+}
+
 /* Everything, byte for byte. */
 static void check(struct world *w)
 {
 	uint8_t file[VARS_LEN];
+	const uint8_t *code = direct(w, CODE_BASE, CODE_LEN);
 
 	assert(fd_pread_full(w->vars_fd, file, VARS_LEN, 0) == 0);
 	assert(memcmp(file, w->file, VARS_LEN) == 0);
-	for (uint32_t i = 0; i < VARS_LEN && w->mode != STATUS; i += 8)
-		assert(tb_read(w->tb, VARS_BASE + i, 8) == get_le64(w->vars + i));
-	for (uint32_t i = 0; i < CODE_LEN; i += 8)
-		assert(tb_read(w->tb, CODE_BASE + i, 8) == 0xc0c0c0c0c0c0c0c0);
+	assert(w->mode == STATUS || memcmp(direct(w, VARS_BASE, VARS_LEN), w->vars, VARS_LEN) == 0);
+	assert(code[0] == 0xc0 && memcmp(code, code + 1, CODE_LEN - 1) == 0);
 }
 
 static int make_file(char path[64], const void *data, size_t len)
@@ -173,26 +184,34 @@ static int make_file(char path[64], const void *data, size_t len)
 	return fd;
 }
 
-static void make_world(struct world *w)
+/* One for all inputs: nothing can be written to it. */
+static int code_file(void)
 {
 	static uint8_t code[CODE_LEN];
-	char code_path[64], vars_path[64], conf[160];
-	int code_fd;
+	static int fd = -1;
+
+	if (fd >= 0)
+		return fd;
+	memset(code, 0xc0, sizeof(code));
+	fd = fd_memfd("code", CODE_LEN);
+	assert(fd >= 0 && fd_pwrite_full(fd, code, sizeof(code), 0) == 0);
+	return fd;
+}
+
+static void make_world(struct world *w)
+{
+	char vars_path[64], conf[160];
 
 	memset(w, 0, sizeof(*w));
-	memset(code, 0xc0, sizeof(code));
 	for (uint32_t i = 0; i < VARS_LEN; i++)
 		w->vars[i] = (uint8_t)(i * 31);
 	memcpy(w->vars + 40, "_FVH", 4);
 	memcpy(w->file, w->vars, VARS_LEN);
-	code_fd = make_file(code_path, code, sizeof(code));
 	w->vars_fd = make_file(vars_path, w->vars, VARS_LEN);
-	snprintf(conf, sizeof(conf), "code=%s\nvars=%s\n", code_path, vars_path);
+	snprintf(conf, sizeof(conf), "code=/proc/self/fd/%d\nvars=%s\n", code_file(), vars_path);
 	w->tb = tb_new(NULL);
 	w->d = tb_add(w->tb, &flash_ops, conf, NULL);
 	assert(w->d);
-	close(code_fd);
-	unlink(code_path);
 	unlink(vars_path);
 }
 

@@ -190,7 +190,7 @@ static void make_world(struct world *w)
 	struct env env;
 
 	memset(w, 0, sizeof(*w));
-	w->tb = tb_new(NULL);
+	w->tb = fz_bench();
 	env = (struct env){ .name = "fwcfg",
 			    .loop = tb_loop(w->tb),
 			    .bus = tb_bus(w->tb),
@@ -220,6 +220,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ops[fz_pick(&f, ARRAY_LEN(ops))](&w, &f);
 	dev_pause(w.d, NULL, NULL);
 	dev_free(w.d);
-	tb_free(w.tb);
 	return 0;
 }
