@@ -352,6 +352,8 @@ void tb_renew(struct tb *tb)
 	}
 	for (unsigned int i = 0; i < tb->ndisks; i++)
 		clear_disk(tb, i);
+	for (unsigned int i = 0; i < tb->nnets; i++)
+		tb_net_clear(tb, i);
 	pci_bus_reset(tb->pci);
 	tb_resume(tb);
 	tb_run(tb);

@@ -145,6 +145,32 @@ int tb_net_take(struct tb *tb, unsigned int n, unsigned int q, struct net_hdr *h
 	return rc < 0 ? rc : rc - (int)sizeof(o.hdr);
 }
 
+/* Takes all that waits at one end. */
+static void drain(struct tb *tb, struct net *end)
+{
+	static uint8_t frame[NET_FRAME_MAX];
+	unsigned int q = 0;
+
+	while (q < net_info_get(end)->queues) {
+		struct outside o = { .finished = false };
+		struct net_req *r = outside_start(&o, frame, sizeof(frame));
+
+		net_recv(end, q, &r, 1);
+		q += outside_end(tb, &o) == -EAGAIN;
+	}
+}
+
+void tb_net_clear(struct tb *tb, unsigned int n)
+{
+	struct tb_line *t = line_of(tb, n);
+
+	if (!t->peer)
+		return;
+	net_pair_link(t->cable, true);
+	drain(tb, t->peer);
+	drain(tb, t->cable);
+}
+
 int tb_net_next(struct tb *tb, unsigned int n, struct net_hdr *hdr, void *buf, size_t size)
 {
 	unsigned int queues = net_info_get(line_of(tb, n)->peer)->queues;

@@ -74,6 +74,8 @@ struct tb_dev *tb_dev_of(const struct dev *d);
 /* tb_net.c: what models open; closes the outside ends of all but the first keep. */
 struct net *tb_net_open(struct tb *tb, const struct net_spec *spec, struct err *err);
 void tb_net_drop(struct tb *tb, unsigned int keep);
+/* Puts the cable in, and throws away what is on its way. */
+void tb_net_clear(struct tb *tb, unsigned int n);
 /* tb_host.c */
 extern const struct bus_host_ops tb_host_ops;
 /* Forgets what was counted. */
