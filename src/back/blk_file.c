@@ -98,6 +98,7 @@ static void file_prepare(struct blk_file *f, struct blk_work *w, enum blk_phase 
 	io->offset = r->offset + w->moved;
 	io->len = r->len;
 	io->flags = 0;
+	io->nowait = false;
 	switch (phase) {
 	case BLK_XFER:
 		io->op = r->op == BLK_READ ? LOOP_OP_READV : LOOP_OP_WRITEV;

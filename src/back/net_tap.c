@@ -25,12 +25,13 @@
 
 /*
  * A tap with one descriptor per queue pair. On io_uring reads and writes are entries of the loop's ring that never
- * wait (RWF_NOWAIT), so a batch of them is handed over by the system call that waits for the next event; otherwise
- * they are plain system calls.
+ * wait, so a batch of them is handed over by the system call that waits for the next event; otherwise they are plain
+ * system calls. Linux before 6.4 does not know RWF_NOWAIT on taps: there each read is followed by its cancellation.
  */
 struct net_tap {
 	struct net n;
 	bool uring;
+	bool rwf_nowait; /* the kernel has it for taps */
 	bool multi; /* opened with IFF_MULTI_QUEUE: queues can be switched on and off */
 	struct net_carrier carrier;
 	struct loop_post rearm; /* after net_set_queues() on another thread */
@@ -125,7 +126,8 @@ static void tap_io(struct net_tap *t, unsigned int q, struct net_req *r, enum lo
 				.fd = t->q[q].fd,
 				.iov = r->iov,
 				.iovcnt = r->iovcnt + (op == LOOP_OP_READV),
-				.flags = RWF_NOWAIT };
+				.nowait = op == LOOP_OP_READV && !t->rwf_nowait,
+				.flags = op == LOOP_OP_READV && t->rwf_nowait ? RWF_NOWAIT : 0 };
 	loop_io_submit(t->n.loop, io);
 }
 
@@ -331,6 +333,15 @@ static int tap_new(struct loop *l, const char *name, struct net_tap **out, struc
 	return 0;
 }
 
+/* Tries with one read; a frame that waits already is lost. */
+static bool knows_nowait(int fd)
+{
+	uint8_t buf[NET_HDR_LEN];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
+}
+
 /* All queues are open and attached: makes them ours. */
 static int tap_setup(struct net_tap *t, struct err *err)
 {
@@ -348,6 +359,7 @@ static int tap_setup(struct net_tap *t, struct err *err)
 	}
 	if (rc < 0)
 		return err_set(err, rc, "%s: cannot set the tap up: %s", t->n.name, strerror(-rc));
+	t->rwf_nowait = knows_nowait(t->q[0].fd);
 	for (size_t i = 0; i < ARRAY_LEN(tries); i++) {
 		rc = set_offloads(t->q[0].fd, tries[i]);
 		if (rc == 0) {

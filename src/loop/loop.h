@@ -105,6 +105,8 @@ struct loop_io {
 	const struct iovec *iov; /* valid until done */
 	unsigned int iovcnt;
 	uint64_t offset, len; /* len: FALLOCATE */
+	/* READV: if there is nothing to read yet, done gets -EAGAIN soon; for what RWF_NOWAIT is not possible on */
+	bool nowait;
 	int flags; /* READV/WRITEV: RWF_*; FALLOCATE: mode; FSYNC: 0 or IORING_FSYNC_DATASYNC (1) */
 };
 

@@ -191,6 +191,16 @@ static int uring_poll_done(struct loop *l, uint64_t data, int res, unsigned int 
 
 /* --- file I/O --- */
 
+/* Behind a read that waits for data, ends it at once; one that is done already is not found. */
+static void uring_io_cancel(struct loop *l, struct loop_io *io)
+{
+	struct io_uring_sqe *sqe = uring_sqe(l);
+
+	io_uring_prep_cancel(sqe, io, 0);
+	io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+	io_uring_sqe_set_data64(sqe, TAG_NONE);
+}
+
 static void uring_io_submit(struct loop *l, struct loop_io *io)
 {
 	struct io_uring_sqe *sqe = uring_sqe(l);
@@ -210,6 +220,8 @@ static void uring_io_submit(struct loop *l, struct loop_io *io)
 		break;
 	}
 	io_uring_sqe_set_data(sqe, io);
+	if (io->nowait)
+		uring_io_cancel(l, io);
 }
 
 static void uring_io_flush(struct loop *l)
@@ -256,7 +268,7 @@ static int uring_cqe_done(struct loop *l, uint64_t data, int res, unsigned int f
 	io = (struct loop_io *)(uintptr_t)data;
 	l->ios--;
 	l->stats.callbacks++;
-	io->done(io, res);
+	io->done(io, res == -ECANCELED && io->nowait ? -EAGAIN : res);
 	return 1;
 }
 

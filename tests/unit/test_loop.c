@@ -601,6 +601,41 @@ static void file_ops(enum loop_engine engine)
 }
 CASE_(file_ops, URING)
 
+/* A read of what has nothing to give ends at once, and costs no system call of its own; nothing is lost. */
+static void reads_without_waiting(enum loop_engine engine)
+{
+	struct loop *l = make(engine);
+	char in[2][4] = { "", "" };
+	struct iovec iov[2] = { { in[0], 4 }, { in[1], 4 } };
+	struct file_op f[2] = { 0 };
+	struct loop_stats before, after;
+	int p[2];
+
+	CHECK_EQ(pipe2(p, O_NONBLOCK | O_CLOEXEC), 0);
+	CHECK_EQ(write(p[1], "abcd", 4), 4);
+	loop_stats_get(l, &before);
+	for (int i = 0; i < 2; i++) {
+		f[i].io = (struct loop_io){ .done = file_done,
+					    .op = LOOP_OP_READV,
+					    .fd = p[0],
+					    .iov = &iov[i],
+					    .iovcnt = 1,
+					    .nowait = true };
+		loop_io_submit(l, &f[i].io);
+	}
+	while (f[0].calls + f[1].calls < 2)
+		loop_step(l, true);
+	loop_stats_get(l, &after);
+	CHECK_EQ(f[0].res, 4);
+	CHECK_EQ(f[1].res, -EAGAIN);
+	CHECK(!memcmp(in[0], "abcd", 4));
+	CHECK_EQ(after.waits - before.waits, 1);
+	close(p[0]);
+	close(p[1]);
+	loop_free(l);
+}
+CASE_(reads_without_waiting, URING)
+
 /* A kick, a completion and the next submission share one system call. */
 static void one_call_per_wake(enum loop_engine engine)
 {
@@ -717,6 +752,7 @@ int main(int argc, char **argv)
 		REAL_CASES(post_from_thread),
 		ALL_CASES(idle_runs_after_callbacks),
 		{ "file_ops uring", file_ops_URING },
+		{ "reads_without_waiting uring", reads_without_waiting_URING },
 		{ "file_burst uring", file_burst_URING },
 		{ "one_call_per_wake uring", one_call_per_wake_URING },
 		{ "auto engine", auto_engine },
