@@ -98,7 +98,7 @@ static int send_check(struct net_req *r)
 	struct net_hdr h;
 
 	if (r->iovcnt == 0 || r->iovcnt > NET_IOV_MAX || !iov_sum(r, &net_work_of(r)->len) ||
-	    net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h)) < sizeof(h))
+	    net_hdr_get(r, &h) < sizeof(h))
 		return -EINVAL;
 	return net_hdr_check(&h, net_work_of(r)->len - NET_HDR_LEN);
 }
@@ -142,11 +142,13 @@ void net_recv(struct net *n, unsigned int q, struct net_req *const *reqs, size_t
 /* A guest without NET_O_CSUM gets no flags at all (virtio 1.2 s5.1.6.4.1). */
 static void finish_header(const struct net *n, struct net_req *r)
 {
-	static const uint8_t num_buffers[2] = { 1, 0 }, flags;
+	struct net_hdr h;
 
-	net_iov_write(r->iov, r->iovcnt, offsetof(struct net_hdr, num_buffers), num_buffers, 2);
+	net_hdr_get(r, &h);
+	h.num_buffers = 1;
 	if (!(atomic_load(&n->offloads) & NET_O_CSUM))
-		net_iov_write(r->iov, r->iovcnt, offsetof(struct net_hdr, flags), &flags, 1);
+		h.flags = 0;
+	net_hdr_put(r, &h);
 }
 
 static void tell_done(struct net *n, struct net_work *w)

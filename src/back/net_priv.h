@@ -4,6 +4,7 @@
 #define BACK_NET_PRIV_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "back/net.h"
 #include "loop/loop.h"
@@ -96,6 +97,24 @@ size_t net_iov_read(const struct iovec *iov, unsigned int cnt, size_t offset, vo
 		    size_t len);
 size_t net_iov_write(const struct iovec *iov, unsigned int cnt, size_t offset, const void *buf,
 		     size_t len);
+/* The first NET_HDR_LEN bytes, which are mostly in one piece. Returns bytes. */
+static inline size_t net_hdr_get(const struct net_req *r, struct net_hdr *h)
+{
+	if (r->iovcnt && r->iov[0].iov_len >= sizeof(*h)) {
+		memcpy(h, r->iov[0].iov_base, sizeof(*h));
+		return sizeof(*h);
+	}
+	return net_iov_read(r->iov, r->iovcnt, 0, h, sizeof(*h));
+}
+
+static inline void net_hdr_put(const struct net_req *r, const struct net_hdr *h)
+{
+	if (r->iovcnt && r->iov[0].iov_len >= sizeof(*h))
+		memcpy(r->iov[0].iov_base, h, sizeof(*h));
+	else
+		net_iov_write(r->iov, r->iovcnt, 0, h, sizeof(*h));
+}
+
 /* Do header and a frame of len bytes (without header) agree? 0 or -EINVAL. */
 int net_hdr_check(const struct net_hdr *h, size_t len);
 

@@ -181,7 +181,7 @@ static int send_worked_on(struct net_sock *s, const struct net_req *r)
 	size_t len;
 	int rc;
 
-	len = net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h));
+	len = net_hdr_get(r, &h);
 	len = net_iov_read(r->iov, r->iovcnt, len, s->frame, sizeof(s->frame));
 	rc = net_hdr_check(&h, len); /* the copy */
 	if (rc == 0)
@@ -213,7 +213,7 @@ static void sock_send(struct net *n, unsigned int q, struct net_req *r)
 	struct net_hdr h;
 
 	(void)q;
-	net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h));
+	net_hdr_get(r, &h);
 	if (net_gso_needed(&h, 0))
 		net_done(r, send_worked_on(s, r));
 	else
@@ -245,7 +245,7 @@ static int sock_take(struct net_sock *s, struct iovec *iov, size_t cnt)
 
 static void sock_recv(struct net *n, unsigned int q, struct net_req *r)
 {
-	static const uint8_t header[NET_HDR_LEN];
+	static const struct net_hdr header;
 	struct net_sock *s = sock_of(n);
 	struct iovec iov[NET_IOV_MAX];
 	unsigned int cnt = skip_header(r, iov);
@@ -258,7 +258,7 @@ static void sock_recv(struct net *n, unsigned int q, struct net_req *r)
 		net_done(r, len ? len : -EAGAIN);
 		return;
 	}
-	net_iov_write(r->iov, r->iovcnt, 0, header, sizeof(header));
+	net_hdr_put(r, &header);
 	net_done(r, len + (int)NET_HDR_LEN);
 }
 

@@ -103,7 +103,7 @@ static int recv_result(struct net_req *r, int res)
 		return -EMSGSIZE;
 	if (res < (int)NET_HDR_LEN)
 		return -EAGAIN; /* no frame, detached, or gone: the carrier's watch tells of that */
-	net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h));
+	net_hdr_get(r, &h);
 	return offload_allowed(w->n, &h) ? res : -EAGAIN;
 }
 
@@ -150,7 +150,7 @@ static bool tap_send_split(struct net_tap *t, unsigned int q, struct net_req *r)
 {
 	struct tap_split s = { .fd = t->q[q].fd };
 	struct net_hdr h;
-	size_t len = net_iov_read(r->iov, r->iovcnt, 0, &h, sizeof(h));
+	size_t len = net_hdr_get(r, &h);
 	int rc;
 
 	if (h.gso_type != NET_GSO_UDP_L4)

@@ -7,7 +7,9 @@
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -455,6 +457,60 @@ static void takes_descriptors(enum loop_engine engine)
 	CHECK_EQ(if_nametoindex("tap0"), 0);
 }
 
+struct setter {
+	struct net *n;
+	atomic_bool stop;
+};
+
+static void *set_and_reset(void *arg)
+{
+	struct setter *s = arg;
+
+	for (unsigned int i = 0; !atomic_load(&s->stop); i++) {
+		net_set_offloads(s->n, i % 3 ? NET_O_CSUM | NET_O_TSO4 : 0);
+		if (net_set_queues(s->n, 1 + i % 4) < 0 || !net_link_up(s->n))
+			return s;
+	}
+	return NULL;
+}
+
+/* A vCPU sets offloads and queues while the loop carries frames. */
+static void settings_come_from_any_thread(enum loop_engine engine)
+{
+	struct setter s = { 0 };
+	pthread_t thread;
+	struct tap *t;
+	void *failed;
+
+	tap_make("tap0", IFF_MULTI_QUEUE);
+	t = tap_new(engine, "tap0", "tap0", 4);
+	s.n = t->n;
+	CHECK_EQ(pthread_create(&thread, NULL, set_and_reset, &s), 0);
+	for (int i = 0; i < 200; i++) {
+		for (unsigned int q = 0; q < 4; q++)
+			net_want(t->n, q, true);
+		host_sends(t, 60, (uint8_t)i);
+		CHECK_EQ(send_one(t, 60, 1), 0);
+		for (unsigned int q = 0; q < 4; q++)
+			if (recv_one(t, q, 60) != -EAGAIN)
+				CHECK_EQ(t->ops[0].res, NET_HDR_LEN + 60);
+	}
+	atomic_store(&s.stop, true);
+	CHECK_EQ(pthread_join(thread, &failed), 0);
+	CHECK(!failed);
+	CHECK_EQ(net_set_queues(t->n, 1), 0);
+	while (recv_one(t, 0, 60) != -EAGAIN)
+		;
+	for (unsigned int q = 0; q < 4; q++)
+		t->readable[q] = 0;
+	net_want(t->n, 0, true);
+	run_a_while(t);
+	host_sends(t, 60, 1);
+	run_until(t, &t->readable[0], 1);
+	tap_free(t);
+	tap_remove("tap0", IFF_MULTI_QUEUE);
+}
+
 /* A batch of frames costs one system call, the one that waits. */
 static void batches_cost_one_call(void)
 {
@@ -640,6 +696,7 @@ BOTH(survives_removal)
 BOTH(headers_work)
 BOTH(queues_come_and_go)
 BOTH(takes_descriptors)
+BOTH(settings_come_from_any_thread)
 
 static const struct test_case cases[] = {
 	BOTH_CASES(carries_frames),
@@ -649,6 +706,7 @@ static const struct test_case cases[] = {
 	BOTH_CASES(headers_work),
 	BOTH_CASES(queues_come_and_go),
 	BOTH_CASES(takes_descriptors),
+	BOTH_CASES(settings_come_from_any_thread),
 	{ "batches cost one call", batches_cost_one_call },
 	{ "errors say what to do", errors_say_what_to_do },
 	{ "old kernels get UDP in pieces", old_kernels_get_udp_in_pieces },
