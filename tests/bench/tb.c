@@ -347,6 +347,8 @@ void tb_renew(struct tb *tb)
 	for (size_t i = 0; i < n; i++)
 		(void)madvise(r[i].host, r[i].len, MADV_DONTNEED);
 	for (unsigned int i = 0; i < tb->ndevs; i++) {
+		if (tb->devs[i].dev->ops->link)
+			dev_link(tb->devs[i].dev, 1);
 		dev_reset(tb->devs[i].dev);
 		memset(tb->devs[i].irqs, 0, sizeof(tb->devs[i].irqs));
 	}

@@ -30,8 +30,8 @@ void tb_e1000_rings(struct tb_e1000 *e, uint32_t tx_n, uint32_t rx_n)
 
 	e->tx = tb_alloc(e->tb, tx_n * sizeof(struct e1000_tx_desc), 16);
 	e->rx = tb_alloc(e->tb, rx_n * sizeof(*rx), 16);
-	e->bufs = tb_alloc(e->tb, rx_n * TB_E1000_BUF, 4096);
-	e->frame = tb_alloc(e->tb, FRAMES, 4096);
+	e->bufs = tb_reserve(e->tb, rx_n * TB_E1000_BUF, 4096);
+	e->frame = tb_reserve(e->tb, FRAMES, 4096);
 	e->tx_n = tx_n;
 	e->rx_n = rx_n;
 	e->tx_tail = e->rx_seen = 0;
