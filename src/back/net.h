@@ -80,7 +80,8 @@ struct net_spec {
 	/*
 	 * "tapN", "vmnetN" or "tap:IFNAME": a tap that exists; "fd:N[:N...]": open tap descriptors, one per queue pair,
 	 * which the line takes over; "socket:PATH": a SOCK_SEQPACKET socket that somebody listens on, one frame
-	 * without net_hdr per packet, connected again when it breaks; NULL or "none": not connected, link down.
+	 * without net_hdr per packet, connected again when it breaks ("socket:@NAME": one that has no file; its name is
+	 * filled up with zeroes); NULL or "none": not connected, link down.
 	 */
 	char *backend;
 	uint64_t queues; /* pairs wanted, at most; 0: 1 */
@@ -144,12 +145,26 @@ void net_fault_set(struct net *n, const struct net_fault *f);
 /* Lets go of up to n held requests, the oldest first. Returns how many are still held. */
 size_t net_fault_release(struct net *n, size_t count);
 
-/* Key-table entries for a struct that has a `struct net_spec` member; see conf/conf.h. */
+/*
+ * Key-table entries for a struct that has a `struct net_spec` member; see conf/conf.h. "slirp" and its settings are for
+ * whoever builds the machine: it starts the program and opens a socket instead.
+ */
+#define NET_USER_KEYS                                                             \
+	{ .name = "hostfwd",                                                      \
+	  .type = CONF_STR,                                                       \
+	  .ignored = true,                                                        \
+	  .help = "slirp: tcp:[ADDR]:PORT-[ADDR]:PORT, with ; between several" }, \
+	{                                                                         \
+		.name = "open", .type = CONF_BOOL, .ignored = true,               \
+		.help = "slirp: the guest reaches others, too"                    \
+	}
+#define NET_BACKEND_HELP "tapN, tap:IFNAME, fd:N, socket:PATH, slirp or none"
 #define NET_SPEC_KEYS(type_, member_)                                                          \
 	{ .name = "backend",                                                                   \
 	  .offset = offsetof(type_, member_.backend),                                          \
 	  .type = CONF_STR,                                                                    \
-	  .help = "tapN, tap:IFNAME, fd:N, socket:PATH or none" },                             \
+	  .help = NET_BACKEND_HELP },                                                          \
+		NET_USER_KEYS,                                                                 \
 	{                                                                                      \
 		.name = "queues", .offset = offsetof(type_, member_.queues), .type = CONF_U64, \
 		.max = NET_QUEUES_MAX, .help = "queue pairs, 1 to 8"                           \

@@ -77,9 +77,12 @@ static int sock_address(const char *path, struct sockaddr_un *addr, int *dir)
 	int n;
 
 	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (str_copy(addr->sun_path, sizeof(addr->sun_path), path) == 0)
+	if (str_copy(addr->sun_path, sizeof(addr->sun_path), path) == 0) {
+		if (path[0] == '@')
+			addr->sun_path[0] = '\0';
 		return 0;
-	if (!slash)
+	}
+	if (!slash || path[0] == '@')
 		return -ENAMETOOLONG;
 	folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
 	if (!folder)

@@ -27,7 +27,14 @@ static struct chr *open_chr(const struct env *env, const char *spec, struct err 
 
 static struct net *open_net(const struct env *env, const struct net_spec *spec, struct err *err)
 {
-	return net_open(env->loop, spec, err);
+	char backend[sizeof("socket:") + USERNET_ADDRESS_MAX] = "socket:";
+	struct net_spec own = *spec;
+
+	if (spec->backend && strcmp(spec->backend, USERNET_BACKEND) == 0) {
+		usernet_address(env->slot->devfn, backend + strlen(backend));
+		own.backend = backend;
+	}
+	return net_open(env->loop, &own, err);
 }
 
 static const struct env_ops env_ops = { .blk_open = open_blk,
@@ -162,6 +169,30 @@ static int look_for_screen(struct machine *m, const char *node, uint8_t devfn, s
 	return 0;
 }
 
+/* Before the cards that connect to them: the programs of those with user-mode networking. */
+static int start_usernet(struct machine *m, const char *node, uint8_t devfn, struct err *err)
+{
+	char key[64], backend[256] = "";
+	struct usernet *u;
+	int r;
+
+	snprintf(key, sizeof(key), "%s.backend", node);
+	r = conf_get_str(m->conf, key, backend, sizeof(backend), err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (strcmp(backend, USERNET_BACKEND) != 0) {
+		snprintf(key, sizeof(key), "%s.hostfwd", node);
+		return conf_has(m->conf, key)
+			       ? err_set(err, -EINVAL, "%s: hostfwd is for the back end slirp",
+					 conf_where(m->conf, key))
+			       : 0;
+	}
+	r = usernet_new(m->loop, m->conf, node, devfn, &u, err);
+	if (r == 0)
+		list_append(&m->usernets, &u->link);
+	return r;
+}
+
 static int add_slot(struct machine *m, const char *node, uint8_t devfn, struct err *err)
 {
 	const struct dev_ops *ops = find_model(m, node, err);
@@ -238,6 +269,8 @@ int machine_add_devices(struct machine *m, struct err *err)
 			       .ops = &env_ops,
 			       .arg = m };
 	r = walk_slots(m, look_for_screen, err);
+	if (r == 0)
+		r = walk_slots(m, start_usernet, err);
 	if (r == 0)
 		r = walk_slots(m, add_slot, err);
 	if (r == 0)

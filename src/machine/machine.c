@@ -175,6 +175,7 @@ int machine_new(const struct conf *conf, struct machine **out, struct err *err)
 	m->signal_fd = -1;
 	m->signals.fd = -1;
 	list_init(&m->devs);
+	list_init(&m->usernets);
 	pthread_mutex_init(&m->fail_lock, NULL);
 	r = build(m, err);
 	if (r < 0) {
@@ -198,6 +199,8 @@ void machine_free(struct machine *m)
 		kvm_pause(m->kvm);
 	machine_free_firmware(m);
 	machine_free_devices(m);
+	while (!list_empty(&m->usernets))
+		usernet_free(list_first(&m->usernets, struct usernet, link));
 	pci_bus_free(m->pci);
 	bus_free(m->bus);
 	kvm_free(m->kvm);

@@ -13,6 +13,7 @@
 #include "machine/control.h"
 #include "machine/machine.h"
 #include "machine/settings.h"
+#include "machine/usernet.h"
 #include "machine/viewer.h"
 #include "mem/mem.h"
 #include "pci/pci.h"
@@ -58,6 +59,8 @@ struct machine {
 	struct fw_linux *linux_boot;
 	bool amd_hole; /* addresses below 1 TiB that AMD reserves exist in this guest */
 	struct screen *screen; /* NULL: no display */
+	struct list
+		usernets; /* struct usernet, the programs that are the cards' user-mode networks */
 	struct viewer *viewer; /* the program that shows the screen */
 	char fbuf_node[32]; /* where the display is configured */
 	bool wait_viewer; /* do not start before somebody watches */

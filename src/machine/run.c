@@ -210,14 +210,19 @@ static void on_signal(struct loop_fd *w, unsigned int events)
 {
 	struct machine *m = container_of(w, struct machine, signals);
 	struct signalfd_siginfo si;
+	struct usernet *u;
 
 	(void)events;
 	if (read(w->fd, &si, sizeof(si)) != sizeof(si))
 		return;
-	if (si.ssi_signo == SIGCHLD)
-		viewer_reap(m->viewer);
-	else
+	if (si.ssi_signo != SIGCHLD) {
 		machine_power_button(m);
+		return;
+	}
+	viewer_reap(m->viewer);
+	list_for_each(u, &m->usernets, link) {
+		usernet_reap(u);
+	}
 }
 
 int machine_run_init(struct machine *m, struct err *err)
