@@ -3,11 +3,13 @@
 #ifndef MANAGER_NAT_H
 #define MANAGER_NAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "manager/store.h"
 
 struct err;
+struct gconf;
 
 /*
  * NAT switches: those of type nat in system.conf. Behind the bridge that switch.h makes stand a table
@@ -22,8 +24,11 @@ struct err;
  * one line about what does not keep the switches from working, "" if there is none.
  */
 int nat_sync(const struct store *s, struct err *warning, struct err *err);
-/* The same for those who only start a guest: does nothing if there never was a NAT switch. */
+/* The same for those who change guests: does nothing if there is no NAT switch. */
 int nat_sync_guest(const struct store *s, struct err *warning, struct err *err);
+
+/* Whether one of the guest's interfaces is on a NAT switch: then nat_sync comes before its start. */
+bool nat_has_guest(const struct store *s, const struct gconf *g);
 
 #define NAT_CIDR_MAX 64
 

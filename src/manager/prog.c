@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,10 @@ static char *read_all(int fd)
 
 static void become(const char *path, const char *const *argv, const int *fds)
 {
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int i = 0; i < 3; i++) {
 		if (dup2(fds[i], i) < 0)
 			_exit(127);

@@ -24,6 +24,7 @@
 #include "manager/guestconf.h"
 #include "manager/keys.h"
 #include "manager/lock.h"
+#include "manager/nat.h"
 #include "manager/plan.h"
 #include "manager/run.h"
 #include "util/clock.h"
@@ -388,6 +389,20 @@ static unsigned port_of(const char *screen)
 	return str_u64(strrchr(screen, ':') + 1, &port) == 0 ? (unsigned)port : 0;
 }
 
+/* A NAT switch has to know its guests. One that does not may still let them out. */
+static void sync_nat(const struct super *s, const struct gconf *conf)
+{
+	struct err warning = { "" }, err = { "" };
+
+	if (geteuid() != 0 || !nat_has_guest(s->opts->store, conf))
+		return;
+	(void)nat_sync(s->opts->store, &warning, &err);
+	if (err.text[0])
+		glog_write(s->g, "warning; %s", err.text);
+	if (warning.text[0])
+		glog_write(s->g, "warning; %s", warning.text);
+}
+
 /* Reads the guest's file and runs it once. Negative: it could not be started. */
 static int run_once(struct super *s, int port_lock, struct err *err)
 {
@@ -406,6 +421,7 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 		fd_close(&port_lock);
 		return r;
 	}
+	sync_nat(s, conf);
 	r = plan_make(&plan, s->g, conf, &opts, err);
 	if (r == 0) {
 		const char *reset = gconf_get(conf, "on_restart"),

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 struct guest;
+struct store;
 
 /* Exit statuses of vm _run besides those of khyve. */
 #define SUPER_EXIT_NOT_FOUND 5
@@ -13,6 +14,7 @@ struct guest;
 #define SUPER_EXIT_CONFIG 15
 
 struct super_opts {
+	const struct store *store;
 	const char *khyve; /* path of the program */
 	const char *iso; /* installation medium, NULL: none */
 	bool foreground; /* the first serial port is standard input and output */

@@ -384,7 +384,7 @@ def test_names(s):
         eq(w.net(b, "ask", "172.31.1.1", "guest1.vm", "A"), ips[0])
         eq(w.net(b, "ask", "172.31.1.1", "nobody.vm", "A"), "none")
         s.ok("destroy", "-f", "guest1")
-        s.ok("init")
+        true("guest1" not in s.read(s.path(".config", "nat", "home", "dnsmasq.conf")), "the name is free")
         eq(w.dhcp(b)["ip"], ips[1], "the second guest's address when the first is gone")
         w.serve(b, "::", "80", name="web")
         ip6 = w.wait_ip6(b)
@@ -488,6 +488,23 @@ def test_ports(s):
         eq(w.net(w.host, "get", "127.0.0.1", "8080"), "refused")
         eq(s.ok("port", "list"), "NAME  ADDRESS  PORT  GUEST-PORT  PROTO  SWITCH\n")
         true("ports" not in s.read(s.path("guest1", "guest1.conf")), "the key is gone")
+
+
+def test_start(s):
+    """A guest that starts finds its switch in order, and a new one is known there."""
+    with world(s) as w:
+        s.ok("switch", "create", "-t", "nat", "home")
+        for pid in w.dnsmasq():
+            os.kill(pid, signal.SIGKILL)
+        s.guest("guest1", GUEST % MAC.format(1))
+        s.write(s.path("guest1", "guest1.conf"), GUEST % MAC.format(1) + 'network0_ports="8080:80"\n')
+        s.ok("start", "guest1")
+        eq(len(w.dnsmasq()), 1)
+        match(s.read(s.path(".config", "nat", "home", "dnsmasq.conf")), r"58:9c:fc:00:00:01,172\.31\.1\.2,.*,guest1\n")
+        match(w.ruleset(), r"tcp dport 8080 dnat ip to 172\.31\.1\.2:80")
+        log = s.read(s.path("guest1", "vm-bhyve.log"))
+        true(not re.search(r"warning; .*(nft|dnsmasq|home)", log), log)
+        s.ok("poweroff", "-f", "guest1")
 
 
 def test_ports_refused(s):

@@ -14,6 +14,7 @@
 #include "manager/guest.h"
 #include "manager/guestconf.h"
 #include "manager/keys.h"
+#include "manager/nat.h"
 #include "util/macros.h"
 #include "util/str.h"
 
@@ -80,9 +81,9 @@ static int refuse_running(const struct guest *g)
 
 int verb_destroy(struct vm *vm, int argc, char **argv)
 {
+	struct err err, warning;
 	bool force = false;
 	struct guest g;
-	struct err err;
 	int c, lock;
 
 	while ((c = ui_option(argc, argv, "f")) != -1) {
@@ -116,6 +117,9 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 		run_unlock_supervisor(&g, &lock);
 	else
 		close(lock);
+	/* Its name and its ports are free. */
+	if (c == 0 && geteuid() == 0)
+		c = nat_sync_guest(&vm->store, &warning, &err);
 	return c < 0 ? ui_error("%s", err.text) : 0;
 }
 

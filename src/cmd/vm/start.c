@@ -240,9 +240,12 @@ static int print_config(const struct guest *g)
 }
 
 /* The terminal is the guest's, and khyve's own words go to its log: how it failed is told here. */
-static int start_foreground(const struct guest *g, const struct start *st, const char *khyve)
+static int start_foreground(const struct vm *vm, const struct guest *g, const struct start *st,
+			    const char *khyve)
 {
-	struct super_opts opts = { .khyve = khyve, .iso = st->iso, .foreground = true };
+	struct super_opts opts = {
+		.store = &vm->store, .khyve = khyve, .iso = st->iso, .foreground = true
+	};
 	char line[1024] = "";
 	int fds[2], status;
 	ssize_t n;
@@ -288,7 +291,7 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	puts("  * booting...");
 	fflush(stdout);
 	if (st->foreground)
-		return start_foreground(&g, st, khyve);
+		return start_foreground(vm, &g, st, khyve);
 	fd = vm_spawn(&g, st->iso, false, &err);
 	if (fd < 0)
 		return ui_failure("%s", err.text);
@@ -403,7 +406,7 @@ static int parse_fd(const char *text)
 
 int verb_run(struct vm *vm, int argc, char **argv)
 {
-	struct super_opts opts = { .report = -1 };
+	struct super_opts opts = { .store = &vm->store, .report = -1 };
 	char khyve[PATH_MAX];
 	struct guest g;
 	struct err err;
