@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,7 +199,8 @@ static int open_process(const char *dir)
 	return fd < 0 ? -ESRCH : fd;
 }
 
-bool dnsmasq_alive(const char *dir)
+/* Whether the one that was started for this folder is alive. */
+static bool is_alive(const char *dir)
 {
 	int fd = open_process(dir);
 	bool alive = fd >= 0;
@@ -414,7 +416,7 @@ int dnsmasq_up(const char *dir, const struct nat_net *net, struct err *err)
 		free(text);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	if (has_text(path, text) && dnsmasq_alive(dir)) {
+	if (has_text(path, text) && is_alive(dir)) {
 		free(text);
 		return 0;
 	}

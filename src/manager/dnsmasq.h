@@ -3,8 +3,6 @@
 #ifndef MANAGER_DNSMASQ_H
 #define MANAGER_DNSMASQ_H
 
-#include <stdbool.h>
-
 struct err;
 struct nat_net;
 
@@ -20,7 +18,5 @@ struct nat_net;
 int dnsmasq_up(const char *dir, const struct nat_net *net, struct err *err);
 /* Ends it if it runs. */
 int dnsmasq_down(const char *dir, struct err *err);
-/* Whether the one that was started for this folder is alive. */
-bool dnsmasq_alive(const char *dir);
 
 #endif

@@ -35,7 +35,7 @@ bool nat_has_guest(const struct store *s, const struct gconf *g);
 /*
  * Chooses addresses for a new switch: a private /24 that no route, address or name server of this host
  * overlaps, and a /64 of unique local addresses (RFC 4193) that is always the same for this host
- * and name.
+ * and name; "" if the host has no IPv6.
  */
 int nat_choose(const struct store *s, const char *name, char addr[NAT_CIDR_MAX],
 	       char addr6[NAT_CIDR_MAX], struct err *err);

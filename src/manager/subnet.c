@@ -222,6 +222,20 @@ static int choose_net6(const struct taken *t, char out[NAT_CIDR_MAX])
 	return n > 0 && n < NAT_CIDR_MAX ? 0 : -EOVERFLOW;
 }
 
+/* A host may lack IPv6, or give it to no new interface. */
+static bool has_ipv6(void)
+{
+	char *text;
+	size_t len;
+	bool on;
+
+	if (fd_read_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", 64, &text, &len) < 0)
+		return false;
+	on = text[0] == '0';
+	free(text);
+	return on;
+}
+
 static int make_prefix6(unsigned char prefix[6])
 {
 	unsigned char h[EVP_MAX_MD_SIZE];
@@ -280,7 +294,9 @@ int nat_choose(const struct store *s, const char *name, char addr[NAT_CIDR_MAX],
 			     inet_ntop(AF_INET, &a, text, sizeof(text))) < 0)
 			r = -EOVERFLOW;
 	}
-	if (r == 0) {
+	if (r == 0 && !has_ipv6()) {
+		addr6[0] = '\0';
+	} else if (r == 0) {
 		r = choose_net6(&t, addr6);
 		if (r < 0)
 			err_set(err, r, "cannot make a prefix for IPv6: %s", strerror(-r));

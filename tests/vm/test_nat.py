@@ -490,6 +490,38 @@ def test_ports(s):
         true("ports" not in s.read(s.path("guest1", "guest1.conf")), "the key is gone")
 
 
+def test_without_ip6(s):
+    """A host on which somebody has switched IPv6 off."""
+    with world(s) as w:
+        w.sh(w.host, "sysctl", "-q", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+        before = w.state()
+        s.ok("switch", "create", "-t", "nat", "home")
+        g = w.guest(1)
+        w.dhcp(g)
+        eq(w.net(g, "get", "198.51.100.7", "80"), "::ffff:192.0.2.1")
+        s.ok("switch", "destroy", "home")
+        w.sh(w.host, "ip", "link", "del", "tap1")
+        w.same(before)
+
+
+def test_at_once(s):
+    """Many commands at the same time: all that they want is there, once."""
+    with world(s) as w:
+        s.ok("switch", "create", "-t", "nat", "home")
+        for n in range(1, 5):
+            s.guest(f"guest{n}", GUEST % MAC.format(n))
+        for verb, port in (("add", "{}:80"), ("remove", "{}")):
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            running = [s.popen("port", verb, f"guest{n % 4 + 1}", port.format(9000 + n), **pipes) for n in range(12)]
+            for p in running:
+                out, _ = p.communicate(timeout=60 * PATIENCE)
+                eq((p.returncode, out), (0, ""))
+            rules = w.ruleset()
+            for n in range(12):
+                eq(rules.count(f"tcp dport {9000 + n} "), 1 if verb == "add" else 0, f"rules for port {9000 + n}")
+            eq(len(w.dnsmasq()), 1)
+
+
 def test_start(s):
     """A guest that starts finds its switch in order, and a new one is known there."""
     with world(s) as w:
