@@ -118,13 +118,12 @@ void net_send(struct net *n, unsigned int q, struct net_req *const *reqs, size_t
 		else
 			n->ops->send(n, q, reqs[i]);
 	}
-	if (n->ops->flush)
-		n->ops->flush(n, q);
 }
 
 void net_recv(struct net *n, unsigned int q, struct net_req *const *reqs, size_t count)
 {
 	assert(q < n->info.queues);
+	n->dry = false;
 	for (size_t i = 0; i < count; i++) {
 		net_accept(n, q, reqs[i], true);
 		if (reqs[i]->iovcnt == 0 || reqs[i]->iovcnt > NET_IOV_MAX ||
@@ -133,8 +132,6 @@ void net_recv(struct net *n, unsigned int q, struct net_req *const *reqs, size_t
 		else
 			n->ops->recv(n, q, reqs[i]);
 	}
-	if (n->ops->flush)
-		n->ops->flush(n, q);
 }
 
 /* --- telling --- */

@@ -15,8 +15,6 @@ struct net_ops {
 	/* Requests that passed the checks of net_send() and net_recv(). Answered through net_done(), not inside. */
 	void (*send)(struct net *n, unsigned int q, struct net_req *r);
 	void (*recv)(struct net *n, unsigned int q, struct net_req *r);
-	/* Ends the batch of send or recv calls. May be NULL. */
-	void (*flush)(struct net *n, unsigned int q);
 	void (*want)(struct net *n, unsigned int q, bool on);
 	/* For engines without level-triggered descriptors: a frame waits. May be NULL. */
 	bool (*waiting)(struct net *n, unsigned int q);
@@ -40,6 +38,7 @@ struct net {
 	atomic_uint offloads, queues; /* as the guest set them */
 	atomic_bool link;
 	bool link_told;
+	bool dry; /* for engines: no frame waits, as far as the rest of this batch of recv calls goes */
 	struct list done; /* struct net_work, results waiting to be told */
 	struct loop_post post; /* tells them */
 	struct loop_idle idle; /* tells them at the end of the step that brought them */

@@ -256,7 +256,8 @@ static void sock_recv(struct net *n, unsigned int q, struct net_req *r)
 
 	(void)q;
 	for (int i = 0; i < RUNTS_MAX && len == 0; i++)
-		len = s->fd < 0 ? -EAGAIN : sock_take(s, iov, cnt);
+		len = s->fd < 0 || n->dry ? -EAGAIN : sock_take(s, iov, cnt);
+	n->dry = len == -EAGAIN;
 	if (len <= 0) {
 		net_done(r, len ? len : -EAGAIN);
 		return;

@@ -23,6 +23,9 @@
 /* Linux 6.2 and later */
 #define TUN_USO (0x20u | 0x40u)
 
+#define WINDOW_FIRST 8u
+#define WINDOW_MAX 64u
+
 /*
  * A tap with one descriptor per queue pair. On io_uring reads and writes are entries of the loop's ring that never
  * wait, so a batch of them is handed over by the system call that waits for the next event; otherwise they are plain
@@ -41,6 +44,10 @@ struct net_tap {
 		struct net_tap *tap;
 		int fd;
 		struct loop_fd watch;
+		/* Reads on the ring go out a window at a time: most of a batch would only find that nothing waits. */
+		struct list todo; /* struct net_work: those not handed over yet */
+		unsigned int flying, window, got;
+		bool dry;
 	} q[NET_QUEUES_MAX];
 };
 
@@ -107,28 +114,62 @@ static int recv_result(struct net_req *r, int res)
 	return offload_allowed(w->n, &h) ? res : -EAGAIN;
 }
 
-static void tap_io_done(struct loop_io *io, int res)
-{
-	struct net_req *r = net_req_of(container_of(io, struct net_work, io));
-	bool recv = net_work_of(r)->recv;
-
-	net_done_step(r, recv ? recv_result(r, res) : send_result(res));
-}
-
 /* --- requests --- */
 
-static void tap_io(struct net_tap *t, unsigned int q, struct net_req *r, enum loop_op op)
+static void write_done(struct loop_io *io, int res)
 {
-	struct loop_io *io = &net_work_of(r)->io;
+	net_done_step(net_req_of(container_of(io, struct net_work, io)), send_result(res));
+}
 
-	*io = (struct loop_io){ .done = tap_io_done,
-				.op = op,
-				.fd = t->q[q].fd,
-				.iov = r->iov,
-				.iovcnt = r->iovcnt + (op == LOOP_OP_READV),
-				.nowait = op == LOOP_OP_READV && !t->rwf_nowait,
-				.flags = op == LOOP_OP_READV && t->rwf_nowait ? RWF_NOWAIT : 0 };
-	loop_io_submit(t->n.loop, io);
+static void read_submit(struct tap_queue *q, struct net_req *r);
+
+/* The last of a window decides: were there frames for all, more are asked for. */
+static void read_done(struct loop_io *io, int res)
+{
+	struct net_work *w = container_of(io, struct net_work, io);
+	struct tap_queue *q = &tap_of(w->n)->q[w->q];
+	bool more;
+
+	if (res < 0 && res != -EINVAL)
+		q->dry = true;
+	else
+		q->got++;
+	net_done_step(net_req_of(w), recv_result(net_req_of(w), res));
+	if (--q->flying > 0)
+		return;
+	more = !q->dry && !list_empty(&q->todo);
+	q->window = MIN(more ? 2 * q->window : q->got + 1, WINDOW_MAX);
+	q->got = more ? q->got : 0;
+	while (!list_empty(&q->todo) && q->flying < q->window) {
+		w = list_first(&q->todo, struct net_work, link);
+		list_remove(&w->link);
+		if (more)
+			read_submit(q, net_req_of(w));
+		else
+			net_done_step(net_req_of(w), -EAGAIN);
+	}
+}
+
+static void tap_io(struct net_tap *t, struct net_req *r, enum loop_op op)
+{
+	bool read = op == LOOP_OP_READV;
+	struct net_work *w = net_work_of(r);
+
+	w->io = (struct loop_io){ .done = read ? read_done : write_done,
+				  .op = op,
+				  .fd = t->q[w->q].fd,
+				  .iov = r->iov,
+				  .iovcnt = r->iovcnt + read,
+				  .nowait = read && !t->rwf_nowait,
+				  .flags = read && t->rwf_nowait ? RWF_NOWAIT : 0 };
+	loop_io_submit(t->n.loop, &w->io);
+}
+
+static void read_submit(struct tap_queue *q, struct net_req *r)
+{
+	q->dry = q->dry && q->flying;
+	q->flying++;
+	tap_io(q->tap, r, LOOP_OP_READV);
 }
 
 struct tap_split {
@@ -172,7 +213,7 @@ static void tap_send(struct net *n, unsigned int q, struct net_req *r)
 	if (t->frame && tap_send_split(t, q, r))
 		return;
 	if (t->uring) {
-		tap_io(t, q, r, LOOP_OP_WRITEV);
+		tap_io(t, r, LOOP_OP_WRITEV);
 		return;
 	}
 	rc = writev(t->q[q].fd, r->iov, (int)r->iovcnt);
@@ -186,11 +227,17 @@ static void tap_recv(struct net *n, unsigned int q, struct net_req *r)
 
 	r->iov[r->iovcnt] = (struct iovec){ &t->spare, sizeof(t->spare) };
 	if (t->uring) {
-		tap_io(t, q, r, LOOP_OP_READV);
+		if (t->q[q].flying == t->q[q].window || !list_empty(&t->q[q].todo))
+			list_append(&t->q[q].todo, &net_work_of(r)->link);
+		else
+			read_submit(&t->q[q], r);
 		return;
 	}
-	rc = readv(t->q[q].fd, r->iov, (int)r->iovcnt + 1);
-	net_done(r, recv_result(r, rc < 0 ? -errno : (int)rc));
+	rc = n->dry ? -EAGAIN : readv(t->q[q].fd, r->iov, (int)r->iovcnt + 1);
+	if (rc < 0 && !n->dry)
+		rc = -errno;
+	n->dry = rc < 0 && rc != -EINVAL;
+	net_done(r, recv_result(r, (int)rc));
 }
 
 /* --- readiness and link --- */
@@ -323,6 +370,8 @@ static int tap_new(struct loop *l, const char *name, struct net_tap **out, struc
 		t->q[q].tap = t;
 		t->q[q].fd = -1;
 		t->q[q].watch.fn = tap_fd_fn;
+		t->q[q].window = WINDOW_FIRST;
+		list_init(&t->q[q].todo);
 	}
 	t->carrier.fd = -1;
 	t->carrier.changed = tap_carrier_fn;

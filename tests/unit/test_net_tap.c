@@ -542,20 +542,23 @@ static void batches_cost_one_call(void)
 		CHECK_EQ(recv(t->packet, f, sizeof(f), 0), 60);
 		CHECK_EQ(f[20], i); /* in their order */
 	}
-	for (unsigned int i = 0; i < OPS / 2; i++)
-		host_sends(t, 60, (uint8_t)i);
-	for (unsigned int i = 0; i < OPS; i++)
-		r[i] = op_start(t, i, 60);
-	loop_stats_get(t->l, &before);
-	net_recv(t->n, 0, r, OPS);
-	loop_step(t->l, true);
-	loop_stats_get(t->l, &after);
-	CHECK_EQ(after.waits - before.waits, 1);
-	for (unsigned int i = 0; i < OPS; i++) {
-		CHECK_EQ(t->ops[i].done, 1);
-		CHECK_EQ(t->ops[i].res, i < OPS / 2 ? (int)NET_HDR_LEN + 60 : -EAGAIN);
-		if (i < OPS / 2)
-			CHECK_EQ(t->ops[i].buf[20], i);
+	for (int round = 0; round < 2; round++) { /* the first one teaches how many there are */
+		for (unsigned int i = 0; i < OPS / 2; i++)
+			host_sends(t, 60, (uint8_t)i);
+		for (unsigned int i = 0; i < OPS; i++)
+			r[i] = op_start(t, i, 60);
+		loop_stats_get(t->l, &before);
+		net_recv(t->n, 0, r, OPS);
+		while (!t->ops[OPS - 1].done)
+			loop_step(t->l, true);
+		loop_stats_get(t->l, &after);
+		CHECK(after.waits - before.waits <= (round ? 1 : 4));
+		for (unsigned int i = 0; i < OPS; i++) {
+			CHECK_EQ(t->ops[i].done, 1);
+			CHECK_EQ(t->ops[i].res, i < OPS / 2 ? (int)NET_HDR_LEN + 60 : -EAGAIN);
+			if (i < OPS / 2)
+				CHECK_EQ(t->ops[i].buf[20], i);
+		}
 	}
 	tap_free(t);
 	tap_remove("tap0", 0);
