@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "manager/glog.h"
 #include "manager/guestconf.h"
 #include "manager/lock.h"
+#include "manager/plan.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/macros.h"
@@ -310,12 +312,18 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	return r;
 }
 
+/* True if the type only keeps the number of a card that was removed. */
+static bool is_free(const char *type)
+{
+	return strcmp(type, "none") == 0;
+}
+
 int guest_add_network(const struct guest *g, const char *network, struct err *err)
 {
 	char type[64] = "virtio-net";
 	const char *last;
 	struct gconf *conf;
-	unsigned n = 0;
+	unsigned n = 0, place = UINT_MAX;
 	int lock, r;
 
 	if (!store_name_valid(network))
@@ -323,15 +331,99 @@ int guest_add_network(const struct guest *g, const char *network, struct err *er
 	r = edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
-	while ((last = gconf_getf(conf, "network%u_type", n))) {
-		n++;
-		r = str_copy(type, sizeof(type), last);
+	for (; (last = gconf_getf(conf, "network%u_type", n)); n++) {
+		if (!is_free(last))
+			r = str_copy(type, sizeof(type), last);
+		else if (place == UINT_MAX)
+			place = n;
+	}
+	if (place == UINT_MAX)
+		place = n;
+	if (place >= PLAN_NETS_MAX)
+		r = err_set(err, -E2BIG, "%s: a guest has at most %d network interfaces", g->conf,
+			    PLAN_NETS_MAX);
+	if (r == 0)
+		r = set_numbered(conf, "network", place, "type", type, err);
+	if (r == 0)
+		r = set_numbered(conf, "network", place, "switch", network, err);
+	if (r == 0)
+		r = gconf_save(conf, g->conf, err);
+	edit_end(conf, lock);
+	return r;
+}
+
+/* Removes all keys of network card n. */
+static void unset_network(struct gconf *conf, unsigned int n)
+{
+	char prefix[32];
+
+	if (snprintf(prefix, sizeof(prefix), "network%u_", n) < 0)
+		return;
+	for (size_t i = gconf_count(conf); i-- > 0;) {
+		struct gconf_line line = gconf_line(conf, i);
+		char key[64];
+
+		if (line.key && str_starts(line.key, prefix) &&
+		    str_copy(key, sizeof(key), line.key) == 0) {
+			gconf_unset(conf, key);
+			i = MIN(i, gconf_count(conf));
+		}
+	}
+}
+
+int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
+{
+	struct gconf *conf;
+	const char *type;
+	int lock, r = edit_begin(g, &conf, &lock, err);
+
+	if (r < 0)
+		return r;
+	type = gconf_getf(conf, "network%u_type", n);
+	if (!type || is_free(type)) {
+		edit_end(conf, lock);
+		return err_set(err, -ENOENT,
+			       "%s has no network interface %u; 'vm info %s' shows them", g->name,
+			       n, g->name);
+	}
+	unset_network(conf, n);
+	if (gconf_getf(conf, "network%u_type", n + 1))
+		r = set_numbered(conf, "network", n, "type", "none", err);
+	/* Nothing behind it needs these places any more. */
+	for (; r == 0 && n > 0 && !gconf_getf(conf, "network%u_type", n); n--) {
+		type = gconf_getf(conf, "network%u_type", n - 1);
+		if (!type || !is_free(type))
+			break;
+		unset_network(conf, n - 1);
 	}
 	if (r == 0)
-		r = set_numbered(conf, "network", n, "type", type, err);
-	if (r == 0)
-		r = set_numbered(conf, "network", n, "switch", network, err);
-	if (r == 0)
+		r = gconf_save(conf, g->conf, err);
+	edit_end(conf, lock);
+	return r;
+}
+
+int guest_need_macs(const struct guest *g, struct err *err)
+{
+	struct gconf *conf;
+	const char *type, *mac;
+	bool changed = false;
+	char made[24];
+	int lock, r = edit_begin(g, &conf, &lock, err);
+
+	if (r < 0)
+		return r;
+	for (unsigned n = 0; r == 0 && (type = gconf_getf(conf, "network%u_type", n)); n++) {
+		mac = gconf_getf(conf, "network%u_mac", n);
+		if (is_free(type) || (mac && *mac))
+			continue;
+		r = make_mac(made, sizeof(made));
+		if (r == 0)
+			r = set_numbered(conf, "network", n, "mac", made, err);
+		if (r == 0)
+			glog_write(g, "generated static mac %s", made);
+		changed = true;
+	}
+	if (r == 0 && changed)
 		r = gconf_save(conf, g->conf, err);
 	edit_end(conf, lock);
 	return r;

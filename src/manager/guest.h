@@ -26,6 +26,12 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err);
 int guest_add_network(const struct guest *g, const char *network, struct err *err);
 /* Gives the guest a UUID if its file has none: firmware and guest systems remember it. */
 int guest_need_uuid(const struct guest *g, struct err *err);
+/* Gives each network card a MAC address of its own, for ever, that has none. */
+int guest_need_macs(const struct guest *g, struct err *err);
+/*
+ * Removes network card n. Its number stays free, so that no other card moves to another slot, unless it is the last.
+ */
+int guest_remove_network(const struct guest *g, unsigned int n, struct err *err);
 /* A size for a disk image: bytes with an optional suffix K M G T, at least 1 MiB. */
 int guest_disk_size(const char *text, uint64_t *out, struct err *err);
 

@@ -58,6 +58,9 @@ static const char *const used_keys[] = {
 	"network#_device",
 	"network#_name",
 	"network#_span",
+	"network#_vlan",
+	"network#_limit_in",
+	"network#_limit_out",
 	"network#_ports",
 };
 

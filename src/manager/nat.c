@@ -448,24 +448,6 @@ int nat_sync_guest(const struct store *s, struct err *warning, struct err *err)
 	return nat_sync(s, warning, err);
 }
 
-bool nat_has_guest(const struct store *s, const struct gconf *g)
-{
-	struct gconf *conf;
-	struct switch_conf c;
-	struct err err;
-	bool found = false;
-
-	if (switch_load(s, &conf, &err) < 0)
-		return false;
-	for (unsigned n = 0; !found && gconf_getf(g, "network%u_type", n); n++) {
-		const char *name = gconf_getf(g, "network%u_switch", n);
-
-		found = name && switch_read(conf, name, &c, &err) == 0 && c.type == SWITCH_NAT;
-	}
-	gconf_free(conf);
-	return found;
-}
-
 /* --- leases --- */
 
 /* Whether a DHCPv6 client's identifier, bytes in hexadecimal with colons, ends in the MAC address. */

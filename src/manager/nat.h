@@ -3,13 +3,11 @@
 #ifndef MANAGER_NAT_H
 #define MANAGER_NAT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "manager/store.h"
 
 struct err;
-struct gconf;
 
 /*
  * NAT switches: those of type nat in system.conf. Behind the bridge that switch.h makes stand a table
@@ -26,9 +24,6 @@ struct gconf;
 int nat_sync(const struct store *s, struct err *warning, struct err *err);
 /* The same for those who change guests: does nothing if there is no NAT switch. */
 int nat_sync_guest(const struct store *s, struct err *warning, struct err *err);
-
-/* Whether one of the guest's interfaces is on a NAT switch: then nat_sync comes before its start. */
-bool nat_has_guest(const struct store *s, const struct gconf *g);
 
 #define NAT_CIDR_MAX 64
 

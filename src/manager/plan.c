@@ -276,7 +276,6 @@ static int read_rest(struct plan_job *j)
 			       "%s: priority: '%.64s' is not a number from -20 to 20",
 			       gconf_where(j->g, "priority"), value);
 	j->p->priority = (int)nice;
-	j->p->network = gconf_get(j->g, "network0_type") != NULL;
 	j->p->mouse = gconf_bool(j->g, "xhci_mouse", false);
 	value = gconf_get(j->g, "bhyve_options");
 	j->p->options = value && *value ? value : NULL;
@@ -288,8 +287,8 @@ int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,
 {
 	static int (*const parts[])(struct plan_job *) = { put_loader,	 put_cpus,     put_memory,
 							   put_identity, put_coms,     put_board,
-							   plan_disks,	 plan_install, plan_screen,
-							   read_rest };
+							   plan_disks,	 plan_install, plan_nets,
+							   plan_screen,	 read_rest };
 	struct plan_job j = { .p = p, .guest = guest, .g = g, .opts = opts, .err = err };
 	int r = 0;
 
@@ -307,4 +306,7 @@ void plan_fini(struct plan *p)
 {
 	conf_free(p->conf);
 	p->conf = NULL;
+	free(p->nets);
+	p->nets = NULL;
+	p->net_count = 0;
 }

@@ -4,13 +4,35 @@
 #define MANAGER_PLAN_H
 
 #include <limits.h>
+#include <net/if.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "manager/store.h"
+#include "manager/switch.h"
 
 struct conf;
 struct err;
 struct gconf;
+
+/* What a network card is connected to. */
+enum plan_net_kind {
+	PLAN_NET_TAP, /* a tap that the supervisor opens and hands over as descriptor PLAN_NET_FD + its place in nets */
+	PLAN_NET_USER, /* khyve's user-mode networking */
+};
+
+struct plan_net {
+	unsigned int number; /* N of networkN_* */
+	enum plan_net_kind kind;
+	char name[IF_NAMESIZE]; /* of the tap; "": any */
+	bool device; /* name is an interface that exists */
+	struct switch_conf network; /* name "": connected to nothing */
+	bool span;
+	unsigned int vlan; /* 0: none */
+	uint64_t limit_in, limit_out; /* bits per second, seen from the guest; 0: none */
+	const char *why; /* why it has user-mode networking, if nobody asked for that; or NULL */
+};
 
 /* What a guest file compiles to: khyve's configuration and what has to be made ready for it. */
 struct plan {
@@ -23,7 +45,8 @@ struct plan {
 	char vars[PATH_MAX], vars_template[PATH_MAX]; /* UEFI variables; "": none */
 	bool vars_fresh; /* a new copy at each start */
 	int priority; /* nice value */
-	bool network; /* the guest file asks for a network, which is not built */
+	struct plan_net *nets;
+	size_t net_count;
 	bool mouse; /* or for a USB tablet */
 	const char *options; /* extra options for khyve, or NULL */
 };
@@ -43,10 +66,16 @@ struct plan_opts {
  */
 #define PLAN_SLOT_INSTALL 3
 #define PLAN_SLOT_DISK 4
+#define PLAN_SLOT_NET 12
 #define PLAN_SLOT_RANDOM 24
 #define PLAN_SLOT_SCREEN 25
 #define PLAN_SLOT_LPC 31
 #define PLAN_DISKS_MAX 64
+#define PLAN_NETS_MAX 8
+/* khyve finds the descriptor of the first tap here. */
+#define PLAN_NET_FD 4
+/* networkN_switch of those who ask for user-mode networking; no switch can have this name. */
+#define PLAN_NET_USER_NAME "user"
 
 /*
  * Compiles. Reads the host (firmware, free ports, whether disks exist) and changes nothing. g must
@@ -55,5 +84,12 @@ struct plan_opts {
 int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,
 	      const struct plan_opts *opts, struct err *err);
 void plan_fini(struct plan *p);
+
+/*
+ * What network card n of a guest file is connected to, without the rest of the plan. -ENOENT: there is no such card,
+ * or its place is kept free with type none.
+ */
+int plan_net(const struct guest *guest, struct gconf *g, unsigned int n, struct plan_net *out,
+	     struct err *err);
 
 #endif

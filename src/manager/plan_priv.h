@@ -27,5 +27,6 @@ int plan_put_dev(struct plan_job *j, const char *from, unsigned slot_func, const
 int plan_disks(struct plan_job *j);
 int plan_install(struct plan_job *j);
 int plan_screen(struct plan_job *j);
+int plan_nets(struct plan_job *j);
 
 #endif

@@ -13,6 +13,7 @@
 #include "manager/guestconf.h"
 #include "manager/holder.h"
 #include "manager/lock.h"
+#include "manager/plan.h"
 #include "manager/switch.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -258,7 +259,8 @@ static int check_free(const struct store *s, const struct port *p, struct err *e
 /* --- the guest's file --- */
 
 /* Interfaces whose ports can be forwarded are on a NAT switch or behind user networking. */
-static int choose_nic(const struct store *s, struct gconf *g, unsigned *out, struct err *err)
+static int choose_nic(const struct store *s, const struct guest *guest, struct gconf *g,
+		      unsigned *out, struct err *err)
 {
 	struct gconf *switches;
 	struct switch_conf c;
@@ -271,8 +273,9 @@ static int choose_nic(const struct store *s, struct gconf *g, unsigned *out, str
 	for (unsigned n = 0; r == -ENOENT && gconf_getf(g, "network%u_type", n); n++) {
 		const char *name = gconf_getf(g, "network%u_switch", n);
 
-		if (port_is_user(g, n) || (name && switch_read(switches, name, &c, &ignored) == 0 &&
-					   c.type == SWITCH_NAT)) {
+		if (port_is_user(guest, g, n) ||
+		    (name && switch_read(switches, name, &c, &ignored) == 0 &&
+		     c.type == SWITCH_NAT)) {
 			*out = n;
 			r = 0;
 		}
@@ -336,7 +339,7 @@ int port_add(const struct store *s, const struct guest *g, const struct port *p,
 	if (r == 0)
 		r = edit_begin(g, &conf, &lock, err);
 	if (r == 0) {
-		r = choose_nic(s, conf, nic, err);
+		r = choose_nic(s, g, conf, nic, err);
 		if (r == 0)
 			r = append(conf, *nic, p, err);
 		if (r == 0)
@@ -405,9 +408,10 @@ int port_remove(const struct guest *g, const struct port *p, bool any, struct po
 		       g->name, any ? strchr(text, ':') + 1 : text, g->name);
 }
 
-bool port_is_user(const struct gconf *g, unsigned n)
+bool port_is_user(const struct guest *guest, struct gconf *g, unsigned n)
 {
-	const char *name = gconf_getf(g, "network%u_switch", n);
+	struct plan_net net;
+	struct err ignored;
 
-	return name && strcmp(name, "user") == 0;
+	return plan_net(guest, g, n, &net, &ignored) == 0 && net.kind == PLAN_NET_USER;
 }

@@ -44,6 +44,6 @@ int port_add(const struct store *s, const struct guest *g, const struct port *p,
 int port_remove(const struct guest *g, const struct port *p, bool any, struct port *found,
 		unsigned *nic, struct err *err);
 /* True if interface n is behind user networking, where khyve-net has the ports. */
-bool port_is_user(const struct gconf *g, unsigned n);
+bool port_is_user(const struct guest *guest, struct gconf *g, unsigned n);
 
 #endif

@@ -20,6 +20,8 @@
 /* A batch's acknowledgements wait here while the kernel works on it. */
 #define SOCKET_BUF (32 << 20)
 #define RECV_SIZE (64 * KIB)
+/* A list that changes all the time is taken as it is after so many tries. */
+#define DUMP_TRIES 50
 
 struct rtnl {
 	struct mnl_socket *nl;
@@ -137,43 +139,95 @@ int rtnl_talk(struct rtnl *r, struct rtnl_msg *m)
 	}
 }
 
-struct dump {
-	int (*fn)(void *arg, const struct nlmsghdr *h);
-	void *arg;
-	int result;
+struct messages {
+	char *buf;
+	size_t len, room;
 };
 
-static int on_dump(const struct nlmsghdr *h, void *arg)
+static int keep_bytes(struct messages *k, const char *buf, size_t len)
 {
-	struct dump *d = arg;
+	if (len > k->room - k->len) {
+		size_t room = MAX(2 * k->room, k->len + len + RECV_SIZE);
+		char *p = realloc(k->buf, room);
 
-	if (h->nlmsg_flags & NLM_F_DUMP_INTR)
-		d->result = -EINTR;
-	/* The rest is read, so that the next answer is not mistaken for it. */
-	else if (d->result == 0)
-		d->result = d->fn(d->arg, h);
-	return MNL_CB_OK;
+		if (!p)
+			return -ENOMEM;
+		k->buf = p;
+		k->room = room;
+	}
+	memcpy(k->buf + k->len, buf, len);
+	k->len += len;
+	return 0;
+}
+
+/* One answer's messages. 1: more to come; 0: all are there; -EINTR: the kernel's list changed meanwhile. */
+static int keep_answer(struct rtnl *r, struct messages *k, ssize_t n, bool *interrupted)
+{
+	int left = (int)n, e = 1;
+
+	for (struct nlmsghdr *h = (struct nlmsghdr *)r->buf; e > 0 && mnl_nlmsg_ok(h, left);
+	     h = mnl_nlmsg_next(h, &left)) {
+		if (h->nlmsg_seq != r->seq)
+			continue;
+		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
+			*interrupted = true;
+		if (h->nlmsg_type == NLMSG_ERROR)
+			e = ack_error(r, h);
+		else if (h->nlmsg_type == NLMSG_DONE)
+			e = 0;
+		else if (keep_bytes(k, (const char *)h, MNL_ALIGN(h->nlmsg_len)) < 0)
+			e = -ENOMEM;
+		else if (!(h->nlmsg_flags & NLM_F_MULTI))
+			e = 0;
+	}
+	return e;
+}
+
+static int ask(struct rtnl *r, struct rtnl_msg *m, struct messages *k, bool *interrupted)
+{
+	int e = 1;
+
+	k->len = 0;
+	*interrupted = false;
+	m->h.nlmsg_seq = ++r->seq;
+	r->text[0] = '\0';
+	if (mnl_socket_sendto(r->nl, &m->h, m->h.nlmsg_len) < 0)
+		return -errno;
+	while (e > 0) {
+		ssize_t n = mnl_socket_recvfrom(r->nl, r->buf, RECV_SIZE);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			e = keep_answer(r, k, n, interrupted);
+	}
+	return e;
+}
+
+int rtnl_dump_msg(struct rtnl *r, struct rtnl_msg *m,
+		  int (*fn)(void *arg, const struct nlmsghdr *h), void *arg)
+{
+	struct messages k = { 0 };
+	bool interrupted = true;
+	int e = 0;
+
+	for (int tries = 0; e == 0 && interrupted && tries < DUMP_TRIES; tries++)
+		e = ask(r, m, &k, &interrupted);
+	for (char *p = k.buf; e == 0 && p < k.buf + k.len;
+	     p += MNL_ALIGN(((struct nlmsghdr *)p)->nlmsg_len))
+		e = fn(arg, (struct nlmsghdr *)p);
+	free(k.buf);
+	return e;
 }
 
 int rtnl_dump(struct rtnl *r, uint16_t type, int family,
 	      int (*fn)(void *arg, const struct nlmsghdr *h), void *arg)
 {
-	struct dump d = { .fn = fn, .arg = arg };
 	struct rtnl_msg m;
 	struct rtgenmsg *g = rtnl_start(&m, type, NLM_F_DUMP, sizeof(*g));
-	int n;
 
 	g->rtgen_family = (unsigned char)family;
-	m.h.nlmsg_seq = ++r->seq;
-	r->text[0] = '\0';
-	if (mnl_socket_sendto(r->nl, &m.h, m.h.nlmsg_len) < 0)
-		return -errno;
-	do {
-		n = (int)mnl_socket_recvfrom(r->nl, r->buf, RECV_SIZE);
-		if (n > 0)
-			n = mnl_cb_run(r->buf, (size_t)n, r->seq, r->port, on_dump, &d);
-	} while (n > 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -errno : d.result;
+	return rtnl_dump_msg(r, &m, fn, arg);
 }
 
 int rtnl_batch_add(struct rtnl_batch *b, const struct nlmsghdr *h, uint16_t flags)

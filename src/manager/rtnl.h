@@ -41,7 +41,7 @@ struct rtnl_link {
 /* -ENODEV. */
 int rtnl_link_get(struct rtnl *r, const char *name, struct rtnl_link *out);
 int rtnl_link_index(struct rtnl *r, unsigned int index, struct rtnl_link *out);
-/* All links; stops at the first non-zero and returns it. fn may not use r. */
+/* All links; stops at the first non-zero and returns it. */
 int rtnl_link_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_link *l), void *arg);
 
 /* New links are down. -EEXIST. A bridge has STP off; mac may be NULL. */
@@ -81,7 +81,7 @@ struct rtnl_addr {
 int rtnl_addr_parse(const char *cidr, struct rtnl_addr *out);
 int rtnl_addr_add(struct rtnl *r, unsigned int index, const char *cidr);
 int rtnl_addr_delete(struct rtnl *r, unsigned int index, const char *cidr);
-/* All addresses; stops at the first non-zero and returns it. fn may not use r. */
+/* All addresses; stops at the first non-zero and returns it. */
 int rtnl_addr_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_addr *a), void *arg);
 
 struct rtnl_neigh {
@@ -90,26 +90,24 @@ struct rtnl_neigh {
 	unsigned char addr[16], mac[RTNL_MAC_LEN];
 };
 
-/* All neighbours (ARP, ND); stops at the first non-zero and returns it. fn may not use r. */
+/* All neighbours (ARP, ND); stops at the first non-zero and returns it. */
 int rtnl_neigh_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_neigh *n), void *arg);
 /* Makes the kernel ask for an address on a link. The answer shows in the neighbour's state. */
 int rtnl_neigh_probe(struct rtnl *r, unsigned int index, int family, const unsigned char *addr);
 
 /*
  * Traffic control (rtnl_tc.c). Mirror: every frame that arrives at (ingress) or leaves by link from is copied to link
- * to. Filters on links that are gone go with them; those that point to a link that is gone are removed by
- * rtnl_mirror_sweep.
+ * to. rtnl_mirror_sweep removes those whose target is gone, or all.
  */
 int rtnl_mirror_add(struct rtnl *r, unsigned int from, bool ingress, unsigned int to);
-int rtnl_mirror_delete(struct rtnl *r, unsigned int from, bool ingress, unsigned int to);
-int rtnl_mirror_sweep(struct rtnl *r, unsigned int from, bool ingress);
+int rtnl_mirror_sweep(struct rtnl *r, unsigned int from, bool all);
 /* Bits per second of what the host sends by the link (shaped), and of what it receives (policed). */
 int rtnl_limit_egress(struct rtnl *r, unsigned int index, uint64_t rate);
 int rtnl_limit_ingress(struct rtnl *r, unsigned int index, uint64_t rate);
 
 /* --- raw messages, for those who copy configuration --- */
 
-/* Dumps RTM_GET* of a family; stops at the first non-zero and returns it. fn may not use r. */
+/* Dumps RTM_GET* of a family; stops at the first non-zero and returns it. */
 int rtnl_dump(struct rtnl *r, uint16_t type, int family,
 	      int (*fn)(void *arg, const struct nlmsghdr *h), void *arg);
 

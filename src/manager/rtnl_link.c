@@ -118,44 +118,45 @@ int rtnl_link_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_link *
 	return rtnl_dump(r, RTM_GETLINK, AF_UNSPEC, on_link, &e);
 }
 
-struct find {
-	const char *name;
-	unsigned int index;
-	struct rtnl_link *out;
-};
-
-static int is_wanted(void *arg, const struct rtnl_link *l)
-{
-	struct find *f = arg;
-
-	if (f->name ? strcmp(f->name, l->name) != 0 : f->index != l->index)
-		return 0;
-	*f->out = *l;
-	return 1;
-}
-
-static int find_link(struct rtnl *r, struct find *f)
-{
-	int e = f->name || f->index ? rtnl_link_each(r, is_wanted, f) : 0;
-
-	return e == 1 ? 0 : e == 0 ? -ENODEV : e;
-}
-
-int rtnl_link_get(struct rtnl *r, const char *name, struct rtnl_link *out)
-{
-	return find_link(r, &(struct find){ .name = name, .out = out });
-}
-
-int rtnl_link_index(struct rtnl *r, unsigned int index, struct rtnl_link *out)
-{
-	return find_link(r, &(struct find){ .index = index, .out = out });
-}
-
 static void start_link(struct rtnl_msg *m, uint16_t type, uint16_t flags, unsigned int index)
 {
 	struct ifinfomsg *i = rtnl_start(m, type, flags, sizeof(*i));
 
 	i->ifi_index = (int)index;
+}
+
+static int take_link(void *arg, const struct nlmsghdr *h)
+{
+	if (h->nlmsg_type == RTM_NEWLINK)
+		parse_link(h, arg);
+	return 0;
+}
+
+static int find_link(struct rtnl *r, const char *name, unsigned int index, struct rtnl_link *out)
+{
+	struct rtnl_link l = { 0 };
+	struct rtnl_msg m;
+	int e;
+
+	start_link(&m, RTM_GETLINK, 0, index);
+	if (name)
+		mnl_attr_put_strz(&m.h, IFLA_IFNAME, name);
+	e = rtnl_dump_msg(r, &m, take_link, &l);
+	if (e == 0 && !l.index)
+		e = -ENODEV;
+	if (e == 0)
+		*out = l;
+	return e;
+}
+
+int rtnl_link_get(struct rtnl *r, const char *name, struct rtnl_link *out)
+{
+	return strlen(name) < IF_NAMESIZE && *name ? find_link(r, name, 0, out) : -ENODEV;
+}
+
+int rtnl_link_index(struct rtnl *r, unsigned int index, struct rtnl_link *out)
+{
+	return index ? find_link(r, NULL, index, out) : -ENODEV;
 }
 
 /* RTM_NEWLINK of a kind, up to its data. Returns the open nests. */

@@ -19,5 +19,8 @@ struct rtnl_msg {
 void *rtnl_start(struct rtnl_msg *m, uint16_t type, uint16_t flags, size_t size);
 /* Sends one request and waits for its acknowledgement. */
 int rtnl_talk(struct rtnl *r, struct rtnl_msg *m);
+/* rtnl_dump of a request that is built already, which may also ask for one thing without NLM_F_DUMP. */
+int rtnl_dump_msg(struct rtnl *r, struct rtnl_msg *m,
+		  int (*fn)(void *arg, const struct nlmsghdr *h), void *arg);
 
 #endif

@@ -237,6 +237,13 @@ int store_find(const struct store *s, const char *name, struct guest *out)
 	return r;
 }
 
+int store_of(const struct guest *g, struct store *out)
+{
+	*out = (struct store){ .delay = DEFAULT_DELAY };
+	return file_path(out->dir, sizeof(out->dir), "%.*s", (int)(file_base(g->dir) - g->dir - 1),
+			 g->dir);
+}
+
 static int no_dots(const struct dirent *e)
 {
 	return e->d_name[0] != '.' && store_name_valid(e->d_name);

@@ -52,6 +52,8 @@ bool store_name_valid(const char *name);
 int store_find(const struct store *s, const char *name, struct guest *out);
 /* Fills paths for a name, whether the guest exists or not. -ENAMETOOLONG. */
 int store_guest(const struct store *s, const char *name, struct guest *out);
+/* The store that a guest is in, as far as folders go: share and settings are empty. */
+int store_of(const struct guest *g, struct store *out);
 /*
  * All guests in the order of their names; stops at the first non-zero and returns it. -EACCES:
  * some are hidden.

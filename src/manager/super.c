@@ -26,7 +26,10 @@
 #include "manager/lock.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/rtnl.h"
 #include "manager/run.h"
+#include "manager/switch.h"
+#include "manager/tap.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -48,6 +51,8 @@
 /* on_fault="restart" gives up after this many faults in this time. */
 #define FAULTS_MAX 3
 #define FAULTS_NS (60 * NS_PER_SEC)
+/* Descriptors of taps wait here, out of the way of the numbers that khyve finds them at. */
+#define SPARE_FD 64
 
 struct super {
 	const struct guest *g;
@@ -60,6 +65,8 @@ struct super {
 	uint64_t log_start;
 	uint64_t faults[FAULTS_MAX];
 	bool again_on_reset, again_on_fault;
+	struct tap taps[PLAN_NETS_MAX]; /* as long as the guest runs; fd is -1 then */
+	bool watches; /* one of them gets copies of a switch's frames */
 };
 
 static void report(struct super *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -163,8 +170,11 @@ static void log_plan(const struct super *s, const struct gconf *conf, const stru
 	if (gconf_get(conf, "disk0_name"))
 		glog_write(s->g, " [primary disk: %s]", gconf_get(conf, "disk0_name"));
 	keys_check(conf, log_warning, (void *)s->g);
-	if (p->network)
-		glog_write(s->g, "warning; networking is not built yet: network0 has no effect");
+	for (size_t i = 0; i < p->net_count; i++) {
+		if (p->nets[i].why)
+			glog_write(s->g, "network%u has user networking: %s", p->nets[i].number,
+				   p->nets[i].why);
+	}
 	if (p->screen[0] && !gconf_get(conf, "graphics_port"))
 		glog_write(s->g, "dynamically allocated port %s for vnc connections",
 			   strrchr(p->screen, ':') + 1);
@@ -211,6 +221,94 @@ static int split_options(const char *options, char *copy, size_t size, char **ar
 	return argc;
 }
 
+static int open_tap(struct super *s, struct rtnl *r, const struct plan_net *n, struct tap *t,
+		    struct err *err)
+{
+	int e = tap_open(r, s->g, n, t, err), fd;
+
+	if (e < 0)
+		return e;
+	fd = fcntl(t->fd, F_DUPFD_CLOEXEC, SPARE_FD);
+	e = -errno;
+	close(t->fd);
+	t->fd = fd;
+	if (fd < 0)
+		return err_set(err, e, "%s: %s", t->name, strerror(-e));
+	glog_write(s->g, "initialising network device %s", t->name);
+	if (t->bridge[0] && !n->span)
+		glog_write(s->g, "adding %s -> %s (%s addm)", t->name, t->bridge, n->network.name);
+	if (t->bridge[0])
+		glog_write(s->g, "bring up %s -> %s (%s %s)", t->name, t->bridge, n->network.name,
+			   n->span ? "span" : "addm");
+	s->watches |= n->span;
+	return 0;
+}
+
+/* Lets go of the taps: those that khyve does not have are gone then. */
+static void close_taps(struct super *s)
+{
+	for (size_t i = 0; i < ARRAY_LEN(s->taps); i++)
+		fd_close(&s->taps[i].fd);
+}
+
+/* A NAT switch has to know its guests. One that does not may still let them out. */
+static void sync_nat(const struct super *s)
+{
+	struct err warning = { "" }, err = { "" };
+
+	(void)nat_sync_guest(s->opts->store, &warning, &err);
+	if (err.text[0])
+		glog_write(s->g, "warning; %s", err.text);
+	if (warning.text[0])
+		glog_write(s->g, "warning; %s", warning.text);
+}
+
+/* Makes the taps of a plan, while nobody changes switches. */
+static int open_taps(struct super *s, const struct plan *p, struct err *err)
+{
+	struct switch_edit e;
+	struct rtnl *rtnl = NULL;
+	bool any = false;
+	int r;
+
+	for (size_t i = 0; i < p->net_count; i++)
+		any |= p->nets[i].kind == PLAN_NET_TAP;
+	if (!any)
+		return 0;
+	r = switch_edit_begin(s->opts->store, &e, err);
+	if (r < 0)
+		return r;
+	r = rtnl_open(&rtnl, err);
+	for (size_t i = 0; r == 0 && i < p->net_count; i++) {
+		if (p->nets[i].kind == PLAN_NET_TAP)
+			r = open_tap(s, rtnl, &p->nets[i], &s->taps[i], err);
+	}
+	rtnl_close(rtnl);
+	(void)switch_edit_end(&e, false, NULL);
+	if (r < 0)
+		close_taps(s);
+	else
+		sync_nat(s);
+	return r;
+}
+
+/* After the guest's end. What its taps watched must not be copied to nowhere. */
+static void forget_taps(struct super *s)
+{
+	struct rtnl *r;
+
+	for (size_t i = 0; i < ARRAY_LEN(s->taps); i++) {
+		if (s->taps[i].name[0])
+			glog_write(s->g, "destroying network device %s", s->taps[i].name);
+		s->taps[i] = (struct tap){ .fd = -1 };
+	}
+	if (s->watches && rtnl_open(&r, NULL) == 0) {
+		tap_sweep(r);
+		rtnl_close(r);
+	}
+	s->watches = false;
+}
+
 /* In the child: becomes khyve. Returns only on failure. */
 static void become_khyve(const struct super *s, const struct plan *p, int lock, char **argv)
 {
@@ -230,6 +328,10 @@ static void become_khyve(const struct super *s, const struct plan *p, int lock, 
 		return;
 	if (lock == LOCK_FD ? fd_set_inherit(lock) < 0 : dup2(lock, LOCK_FD) < 0)
 		return;
+	for (int i = 0; i < PLAN_NETS_MAX; i++) {
+		if (s->taps[i].fd >= 0 && dup2(s->taps[i].fd, PLAN_NET_FD + i) < 0)
+			return;
+	}
 	if (p->priority)
 		setpriority(PRIO_PROCESS, 0, p->priority);
 	sigemptyset(&none);
@@ -372,12 +474,16 @@ static int run_plan(struct super *s, const struct plan *p, struct err *err)
 
 	if (r == 0)
 		r = write_plan(s, p, err);
+	if (r == 0)
+		r = open_taps(s, p, err);
 	if (r < 0)
 		return r;
 	note_log_start(s);
 	glog_write(s->g, "booting");
 	glog_write(s->g, "starting khyve (run %u)", s->run);
-	return start_khyve(s, p, err);
+	r = start_khyve(s, p, err);
+	close_taps(s);
+	return r;
 }
 
 static unsigned port_of(const char *screen)
@@ -387,20 +493,6 @@ static unsigned port_of(const char *screen)
 	if (!screen[0] || str_starts(screen, "unix:"))
 		return 0;
 	return str_u64(strrchr(screen, ':') + 1, &port) == 0 ? (unsigned)port : 0;
-}
-
-/* A NAT switch has to know its guests. One that does not may still let them out. */
-static void sync_nat(const struct super *s, const struct gconf *conf)
-{
-	struct err warning = { "" }, err = { "" };
-
-	if (geteuid() != 0 || !nat_has_guest(s->opts->store, conf))
-		return;
-	(void)nat_sync(s->opts->store, &warning, &err);
-	if (err.text[0])
-		glog_write(s->g, "warning; %s", err.text);
-	if (warning.text[0])
-		glog_write(s->g, "warning; %s", warning.text);
 }
 
 /* Reads the guest's file and runs it once. Negative: it could not be started. */
@@ -416,17 +508,21 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 	int r = guest_need_uuid(s->g, err);
 
 	if (r == 0)
+		r = guest_need_macs(s->g, err);
+	if (r == 0)
 		r = gconf_load(s->g->conf, &conf, err);
 	if (r < 0) {
 		fd_close(&port_lock);
 		return r;
 	}
-	sync_nat(s, conf);
 	r = plan_make(&plan, s->g, conf, &opts, err);
 	if (r == 0) {
 		const char *reset = gconf_get(conf, "on_restart"),
 			   *fault = gconf_get(conf, "on_fault");
 
+		/* Without a screen, it has no port for the next guest to keep away from. */
+		if (!plan.screen[0])
+			fd_close(&port_lock);
 		s->again_on_reset = !reset || strcmp(reset, "restart") == 0;
 		s->again_on_fault = fault && strcmp(fault, "restart") == 0;
 		s->port = port_of(plan.screen);
@@ -506,11 +602,13 @@ static int run_until_off(struct super *s)
 		if (r < 0) {
 			glog_write(s->g, "fatal; %s", err.text);
 			report(s, "failed %s", err.text);
+			forget_taps(s);
 			run_remove_files(s->g);
 			return s->run == 1 ? SUPER_EXIT_CONFIG : s->status;
 		}
 		glog_write(s->g, "khyve exited with status %d", s->status);
 		again = is_again(s);
+		forget_taps(s);
 		run_remove_files(s->g);
 		if (again)
 			glog_write(s->g, "restarting");
@@ -553,6 +651,7 @@ int super_run(const struct guest *g, const struct super_opts *opts)
 	bool start = true;
 	int r;
 
+	forget_taps(&s);
 	s.signals = open_signals();
 	r = take_lock(&s);
 	if (r < 0 || s.signals < 0) {

@@ -13,14 +13,13 @@
 
 #include "manager/file.h"
 #include "manager/rtnl.h"
+#include "manager/tap.h"
 #include "manager/uplink.h"
 #include "util/err.h"
 
 /* Longer names do not fit behind "vm-". */
 #define SHORT_NAME 12
 #define BRIDGES_MAX 1000
-/* What a guest's tap is called: vmnet/GUEST/N/SWITCH. */
-#define GUEST_ALIAS "vmnet/"
 
 struct by_alias {
 	char alias[STORE_NAME_MAX + 8];
@@ -393,6 +392,7 @@ static int lower_port(void *arg, const char *iface)
 		return 0;
 	if (l.master == x->bridge)
 		(void)rtnl_set_master(x->r, l.index, 0);
+	(void)rtnl_mirror_sweep(x->r, l.index, true);
 	switch_port_drop(x->r, x->c->name, l.name);
 	return 0;
 }
@@ -449,10 +449,10 @@ struct guests {
 static int add_guest(void *arg, const struct rtnl_link *l)
 {
 	struct guests *g = arg;
-	const char *name = l->alias + strlen(GUEST_ALIAS);
+	const char *name = l->alias + strlen(TAP_ALIAS);
 	int n;
 
-	if (l->master != g->bridge || strncmp(l->alias, GUEST_ALIAS, strlen(GUEST_ALIAS)) != 0)
+	if (l->master != g->bridge || strncmp(l->alias, TAP_ALIAS, strlen(TAP_ALIAS)) != 0)
 		return 0;
 	g->count++;
 	n = snprintf(g->out + g->len, g->size - g->len, "%s%.*s", g->len ? ", " : "",

@@ -16,6 +16,7 @@
 
 #include "manager/file.h"
 #include "manager/switch.h"
+#include "manager/tap.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -84,7 +85,7 @@ struct capture {
 static int no_dhcp(const struct capture *c)
 {
 	return err_set(
-		c->err, -ENOTSUP,
+		c->err, -EBUSY,
 		"%s has its address from a DHCP client, which would not follow it: give the host a fixed address, or make a bridge of your own that gets the address and register it with 'vm switch create -t manual -b BRIDGE NAME'",
 		uplink_home(c->u));
 }
@@ -181,7 +182,7 @@ int uplink_route_moves(const struct uplink *u, const struct nlmsghdr *h, struct 
 			table = mnl_attr_get_u32(a);
 		if (mnl_attr_get_type(a) == RTA_NH_ID)
 			return err_set(
-				err, -ENOTSUP,
+				err, -EBUSY,
 				"a route by %s uses a nexthop object, which cannot be moved: make it an ordinary route, or make a bridge of your own and register it with 'vm switch create -t manual -b BRIDGE NAME'",
 				uplink_home(u));
 	}
@@ -275,7 +276,7 @@ static int check_rule(void *arg, const struct nlmsghdr *h)
 		if ((type == FRA_IIFNAME || type == FRA_OIFNAME) &&
 		    strcmp(mnl_attr_get_str(a), uplink_home(c->u)) == 0)
 			return err_set(
-				c->err, -ENOTSUP,
+				c->err, -EBUSY,
 				"a rule of 'ip rule' names %s and would not follow it: remove the rule, or make a bridge of your own and register it with 'vm switch create -t manual -b BRIDGE NAME'",
 				uplink_home(c->u));
 	}
@@ -294,7 +295,7 @@ static int capture(struct rtnl *r, struct capture *c)
 		e = rtnl_dump(r, RTM_GETROUTE, families[i], keep_route, c);
 		if (e == 0)
 			e = rtnl_dump(r, RTM_GETRULE, families[i], check_rule, c);
-		/* A kernel without that family. */
+		/* A kernel without that family; nothing else here has these codes. */
 		if (e == -EOPNOTSUPP || e == -EAFNOSUPPORT)
 			e = 0;
 	}
@@ -311,7 +312,7 @@ static int is_other_port(void *arg, const struct rtnl_link *l)
 {
 	struct others *o = arg;
 
-	if (l->master == o->bridge && l->index != o->port && !str_starts(l->alias, "vmnet/") &&
+	if (l->master == o->bridge && l->index != o->port && !str_starts(l->alias, TAP_ALIAS) &&
 	    strcmp(l->kind, "tun") != 0)
 		o->found = true;
 	return 0;
@@ -394,6 +395,19 @@ static void copy_sysctls(const struct uplink *u)
 		uplink_copy_sysctl("ipv6", v6[i], from, to);
 }
 
+/* What taps of guests want of a port, and what they wanted of one that leaves. */
+static void settle(struct rtnl *r, const struct uplink *u)
+{
+	struct rtnl_link l;
+
+	if (rtnl_link_get(r, u->port, &l) < 0)
+		return;
+	if (l.master)
+		(void)tap_settle_port(r, u->name, &l);
+	else
+		(void)rtnl_mirror_sweep(r, l.index, true);
+}
+
 static int run_batch(struct rtnl *r, const struct uplink *u, bool forward)
 {
 	struct rtnl_batch b = { 0 };
@@ -417,6 +431,7 @@ int uplink_run(struct rtnl *r, const struct uplink *u, struct err *err)
 			u->port, rtnl_error(r, e));
 		(void)run_batch(r, u, false);
 	}
+	settle(r, u);
 	return e;
 }
 
@@ -424,6 +439,7 @@ int uplink_undo(struct rtnl *r, const struct uplink *u, struct err *err)
 {
 	int e = run_batch(r, u, false);
 
+	settle(r, u);
 	return e < 0 ? err_set(err, e, "cannot put the addresses back on %s: %s", uplink_home(u),
 			       rtnl_error(r, e))
 		     : 0;

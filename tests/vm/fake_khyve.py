@@ -12,6 +12,9 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   hang         accept control connections and say nothing
   slow=N       come up after N seconds
   screen-stays when killed, leave a program that keeps the screen's port for a while
+
+Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX" sends a frame by
+descriptor N, "frames N" answers what came by it.
 """
 import os
 import select
@@ -40,6 +43,19 @@ def parse_args(argv):
             extra.append(argv[i])
             i += 1
     return conf, extra
+
+
+# What stands before a frame, unless somebody asks for more: virtio's header without num_buffers.
+VNET_HEADER = bytes(10)
+
+
+def tap_fds(conf):
+    """The descriptors that network cards were given."""
+    fds = set()
+    for key, value in conf.items():
+        if key.endswith(".backend") and value.startswith("fd:"):
+            fds |= {int(n) for n in value[3:].split(":")}
+    return fds
 
 
 def listen_unix(path):
@@ -88,6 +104,7 @@ class Fake:
             os._exit(0)
         self.state = "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
+        self.taps = {fd: [] for fd in tap_fds(conf)}
 
     def status(self):
         lines = [f"name={self.conf['name']}", f"state={self.state}", f"pid={os.getpid()}",
@@ -101,6 +118,11 @@ class Fake:
         answer = []
         if line == "status":
             answer = self.status()
+        elif line.startswith("inject "):
+            _, fd, frame = line.split()
+            os.write(int(fd), VNET_HEADER + bytes.fromhex(frame))
+        elif line.startswith("frames "):
+            answer = [f"frame={f.hex()}" for f in self.taps[int(line.split()[1])]]
         elif line == "reset":
             self.resets += 1
         elif line == "poweroff" and "stubborn" in self.mode:
@@ -145,7 +167,7 @@ class Fake:
         client.sendall(b"echo:" + data)
 
     def step(self, timeout):
-        socks = [self.control, *self.ports, *self.clients, *self.consoles]
+        socks = [self.control, *self.ports, *self.clients, *self.consoles, *self.taps]
         if self.screen:
             socks.append(self.screen)
         for s in select.select(socks, [], [], timeout)[0]:
@@ -158,6 +180,8 @@ class Fake:
                 client = s.accept()[0]
                 self.consoles[client] = b""
                 client.sendall(f"boot of {self.conf['name']} on com{self.ports[s]}\r\n".encode())
+            elif s in self.taps:
+                self.taps[s] = self.taps[s][-200:] + [os.read(s, 65600)[len(VNET_HEADER):]]
             elif s is self.screen:
                 s.accept()[0].close()
                 self.state = "running"
@@ -177,7 +201,7 @@ def main():
     open_fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
     with open("fake.seen", "w", encoding="utf-8") as f:
         f.write(f"fds {' '.join(str(n) for n in open_fds if n <= 3)}\n")
-        f.write(f"leaks {sum(1 for n in open_fds if n > 3) - 1}\n")
+        f.write(f"leaks {len(set(open_fds) - {0, 1, 2, 3} - tap_fds(conf)) - 1}\n")
         f.write(f"args {' '.join(extra)}\n")
         f.write(f"nice {os.nice(0)}\n")
     if "die" in mode:

@@ -292,8 +292,23 @@ def test_add_network(s):
     s.guest("guest", MINIMAL + 'network0_type="e1000"\n')
     s.ok("add", "-d", "network", "-s", "public", "guest")
     match(s.read(s.path("guest/guest.conf")), 'network1_type="e1000"\nnetwork1_switch="public"\n$')
-    match(s.vm("start", "-n", "guest", status=0).err,
-          "WARNING: guest: networking is not built yet: network0 has no effect")
+    s.ok("add", "-d", "network", "-s", "user", "guest")
+    eq(s.fails("remove", "-d", "network", "3", "guest"),
+       "vm: ERROR: guest has no network interface 3; 'vm info guest' shows them\n")
+    s.ok("remove", "-d", "network", "1", "guest")
+    match(s.read(s.path("guest/guest.conf")), 'network2_type="e1000"\nnetwork2_switch="user"\nnetwork1_type="none"\n$')
+    out = s.ok("start", "-n", "guest")
+    eq(re.findall(r"pci.0.1[2-9].0.(?:device|backend)=.*", out),
+       ["pci.0.12.0.backend=slirp", "pci.0.12.0.device=e1000",
+        "pci.0.14.0.backend=slirp", "pci.0.14.0.device=e1000"])
+    s.ok("add", "-d", "network", "-s", "public", "guest")
+    match(s.read(s.path("guest/guest.conf")), 'network1_type="e1000"\nnetwork1_switch="public"\n$')
+    s.ok("remove", "-d", "network", "1", "guest")
+    s.ok("remove", "-d", "network", "2", "guest")
+    eq(re.findall("network.*", s.read(s.path("guest/guest.conf"))), ['network0_type="e1000"'])
+    for _ in range(7):
+        s.ok("add", "-d", "network", "-s", "public", "guest")
+    match(s.fails("add", "-d", "network", "-s", "public", "guest"), "at most 8 network interfaces")
 
 
 def _config(s, extra, base=MINIMAL):

@@ -15,6 +15,8 @@
 #include "manager/guestconf.h"
 #include "manager/keys.h"
 #include "manager/nat.h"
+#include "manager/plan.h"
+#include "manager/switch.h"
 #include "util/macros.h"
 #include "util/str.h"
 
@@ -133,11 +135,34 @@ static int add_disk(const struct guest *g, const char *size_text)
 	return 0;
 }
 
+/* A switch may be made later, but perhaps it is a typing error. */
+static void check_switch(const struct vm *vm, const char *name)
+{
+	struct switch_conf c;
+	struct gconf *system;
+	struct err err = { "" };
+
+	if (strcmp(name, PLAN_NET_USER_NAME) == 0 || switch_load(&vm->store, &system, NULL) < 0)
+		return;
+	if (gconf_get(system, "switch_list") && switch_read(system, name, &c, &err) == -ENOENT)
+		ui_warning("%s", err.text);
+	gconf_free(system);
+}
+
+static int add_network(struct vm *vm, const struct guest *g, const char *name)
+{
+	struct err err;
+
+	if (guest_add_network(g, name, &err) < 0)
+		return ui_error("%s", err.text);
+	check_switch(vm, name);
+	return 0;
+}
+
 int verb_add(struct vm *vm, int argc, char **argv)
 {
 	const char *kind = NULL, *size = NULL;
 	struct guest g;
-	struct err err;
 	int c;
 
 	while ((c = ui_option(argc, argv, "d:s:t:")) != -1) {
@@ -158,7 +183,38 @@ int verb_add(struct vm *vm, int argc, char **argv)
 		return add_disk(&g, size);
 	if (strcmp(kind, "network") != 0)
 		return ui_error("device must be one of the following: disk network");
-	return guest_add_network(&g, size, &err) < 0 ? ui_error("%s", err.text) : 0;
+	return add_network(vm, &g, size);
+}
+
+int verb_remove(struct vm *vm, int argc, char **argv)
+{
+	const char *kind = NULL;
+	struct guest g;
+	struct err err;
+	uint64_t n;
+	int c, lock;
+
+	while ((c = ui_option(argc, argv, "d:")) != -1) {
+		if (c != 'd')
+			return ui_usage(vm);
+		kind = optarg;
+	}
+	if (argc - optind != 2 || !kind)
+		return ui_usage(vm);
+	if (strcmp(kind, "network") != 0)
+		return ui_error("device must be one of the following: network");
+	if (str_u64(argv[optind], &n) < 0 || n >= PLAN_NETS_MAX)
+		return ui_error("'%s' is not the number of a network interface", argv[optind]);
+	if (vm_find(vm, argv[optind + 1], &g))
+		return VM_FAILED;
+	lock = run_lock_supervisor(&g);
+	if (lock < 0 || refuse_running(&g)) {
+		run_unlock_supervisor(&g, &lock);
+		return ui_error("%s must be stopped to remove a network interface", g.name);
+	}
+	c = guest_remove_network(&g, (unsigned)n, &err);
+	run_unlock_supervisor(&g, &lock);
+	return c < 0 ? ui_error("%s", err.text) : 0;
 }
 
 static void warn_text(void *arg, const char *text)

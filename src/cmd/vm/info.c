@@ -56,15 +56,6 @@ static void print_disk(const struct guest *g, const struct gconf *conf, unsigned
 	printf("    bytes-size: %s\n    bytes-used: %s\n", total, used);
 }
 
-static void print_network(const struct gconf *conf, unsigned n)
-{
-	printf("\n  network-interface\n    number: %u\n", n);
-	printf("    emulation: %s\n", or_text(gconf_getf(conf, "network%u_type", n), "-"));
-	printf("    virtual-switch: %s\n", or_text(gconf_getf(conf, "network%u_switch", n), "-"));
-	printf("    fixed-mac-address: %s\n", or_text(gconf_getf(conf, "network%u_mac", n), "-"));
-	printf("    fixed-device: %s\n", or_text(gconf_getf(conf, "network%u_device", n), "-"));
-}
-
 static void print_running(const struct guest *g, const struct run_state *state)
 {
 	static const char *const ports[] = { "com1", "com2", "vnc" };
@@ -96,7 +87,7 @@ static void print_topology(const struct gconf *conf)
 	putchar('\n');
 }
 
-static void print_guest(const struct guest *g, const struct gconf *conf,
+static void print_guest(const struct vm *vm, const struct guest *g, struct gconf *conf,
 			const struct run_state *state)
 {
 	printf(RULE "\nVirtual Machine: %s\n" RULE "\n", g->name);
@@ -115,7 +106,7 @@ static void print_guest(const struct guest *g, const struct gconf *conf,
 	if (state->kind == RUN_RUNNING)
 		print_running(g, state);
 	for (unsigned n = 0; gconf_getf(conf, "network%u_type", n); n++)
-		print_network(conf, n);
+		info_network(vm, g, conf, n, state->kind == RUN_RUNNING);
 	for (unsigned n = 0; gconf_getf(conf, "disk%u_type", n); n++)
 		print_disk(g, conf, n);
 	putchar('\n');
@@ -144,18 +135,6 @@ static json_t *disk_json(const struct guest *g, const struct gconf *conf, unsign
 	return o;
 }
 
-static json_t *network_json(const struct gconf *conf, unsigned n)
-{
-	json_t *o = json_object();
-
-	json_object_set_new(o, "number", json_integer(n));
-	set_text(o, "emulation", gconf_getf(conf, "network%u_type", n));
-	set_text(o, "virtual-switch", gconf_getf(conf, "network%u_switch", n));
-	set_text(o, "fixed-mac-address", gconf_getf(conf, "network%u_mac", n));
-	set_text(o, "fixed-device", gconf_getf(conf, "network%u_device", n));
-	return o;
-}
-
 static void add_running(json_t *o, const struct guest *g, const struct run_state *state)
 {
 	static const char *const ports[] = { "com1", "com2", "vnc" };
@@ -176,7 +155,7 @@ static void add_running(json_t *o, const struct guest *g, const struct run_state
 	json_object_set_new(o, "console-ports", consoles);
 }
 
-static void add_json(json_t *guests, const struct guest *g, const struct gconf *conf,
+static void add_json(struct info *info, const struct guest *g, struct gconf *conf,
 		     const struct run_state *state)
 {
 	static const char *const kinds[] = { "stopped", "running", "locked" };
@@ -197,12 +176,13 @@ static void add_json(json_t *guests, const struct guest *g, const struct gconf *
 								     : json_null());
 	add_running(o, g, state);
 	for (unsigned i = 0; gconf_getf(conf, "network%u_type", i); i++)
-		json_array_append_new(networks, network_json(conf, i));
+		json_array_append_new(networks, info_network_json(info->vm, g, conf, i,
+								  state->kind == RUN_RUNNING));
 	for (unsigned i = 0; gconf_getf(conf, "disk%u_type", i); i++)
 		json_array_append_new(disks, disk_json(g, conf, i));
 	json_object_set_new(o, "network-interfaces", networks);
 	json_object_set_new(o, "virtual-disks", disks);
-	json_array_append_new(guests, o);
+	json_array_append_new(info->guests, o);
 }
 
 static int show_guest(void *arg, const struct guest *g)
@@ -220,9 +200,9 @@ static int show_guest(void *arg, const struct guest *g)
 	if (state.kind == RUN_STOPPED)
 		run_clean(g);
 	if (info->guests)
-		add_json(info->guests, g, conf, &state);
+		add_json(info, g, conf, &state);
 	else
-		print_guest(g, conf, &state);
+		print_guest(info->vm, g, conf, &state);
 	gconf_free(conf);
 	return 0;
 }

@@ -49,6 +49,8 @@ static const struct verb verbs[] = {
 	{ "add", verb_add, NEED_CHANGE, "add -d disk -s SIZE NAME\nadd -d network -s SWITCH NAME",
 	  "-d KIND  what to add: disk or network\n"
 	  "-s SIZE  size of the disk, such as 20G, or name of the switch" },
+	{ "remove", verb_remove, NEED_CHANGE, "remove -d network NUMBER NAME",
+	  "-d KIND  what to remove: network; the guest must be stopped" },
 	{ "reset", verb_reset, NEED_CHANGE, "reset [-f] NAME", "-f  do not ask" },
 	{ "poweroff", verb_poweroff, NEED_CHANGE, "poweroff [-f] NAME", "-f  do not ask" },
 	{ "startall", verb_startall, NEED_CHANGE, "startall", NULL },
@@ -56,14 +58,13 @@ static const struct verb verbs[] = {
 	  "-w  wait for the guest to start" },
 	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
 	{ "switch", verb_switch, NEED_STORE,
-	  "switch create [-t standard|manual|vxlan|nat] [-i IFACE] [-n VLAN] [-b BRIDGE]\n"
-	  "              [-m MTU] [-a ADDRESS/LEN] [-p] NAME\n"
+	  "switch create [-t TYPE] [-i IFACE] [-n VLAN] [-b BRIDGE] [-m MTU] [-a CIDR] [-p] NAME\n"
 	  "switch list [--json]\n"
 	  "switch info [--json] [NAME...]\n"
 	  "switch add|remove [--now] NAME IFACE\n"
 	  "switch confirm NAME\n"
 	  "switch vlan NAME ID\n"
-	  "switch address NAME ADDRESS/LEN [delete]\n"
+	  "switch address NAME CIDR [delete]\n"
 	  "switch address NAME none\n"
 	  "switch private NAME on|off\n"
 	  "switch nat NAME on|off\n"
@@ -74,7 +75,7 @@ static const struct verb verbs[] = {
 	  "-n VLAN         VLAN of all ports, 1 to 4094, or the number of the VXLAN\n"
 	  "-b BRIDGE       the bridge of a manual switch\n"
 	  "-m MTU          largest packet\n"
-	  "-a ADDRESS/LEN  address of this host on the switch\n"
+	  "-a CIDR         address of this host on the switch, such as 192.0.2.1/24\n"
 	  "-p              guests do not reach each other\n"
 	  "--now           do not wait for the gateway or a confirmation\n"
 	  "--json          for programs" },

@@ -55,7 +55,7 @@ static int apply(const struct vm *vm, const struct guest *g, unsigned nic, const
 
 	if (r < 0)
 		return r;
-	user = port_is_user(conf, nic);
+	user = port_is_user(g, conf, nic);
 	gconf_free(conf);
 	if (user)
 		return tell_user(g, nic, p, add, err);

@@ -187,8 +187,6 @@ static void show_warnings(const struct guest *g, const struct gconf *conf, const
 	if (p->mouse)
 		ui_warning("%s: xhci_mouse has no effect yet: the pointer is a PS/2 mouse",
 			   g->name);
-	if (p->network)
-		ui_warning("%s: networking is not built yet: network0 has no effect", g->name);
 	if (p->screen_open)
 		ui_warning("%s: the screen on %s is open to everybody who can reach this host; set "
 			   "vnc_password, or graphics_listen=\"127.0.0.1\"",

@@ -11,8 +11,10 @@
 
 #include "manager/guestconf.h"
 #include "manager/nat.h"
+#include "manager/plan.h"
 #include "manager/rtnl.h"
 #include "manager/switch.h"
+#include "manager/tap.h"
 #include "manager/uplink.h"
 #include "switch_show.h"
 #include "util/macros.h"
@@ -266,6 +268,8 @@ static int switch_create(struct vm *vm, int argc, char **argv)
 
 	if (r)
 		return r;
+	if (strcmp(argv[optind], PLAN_NET_USER_NAME) == 0)
+		return ui_error("invalid switch name - 'user' stands for user networking");
 	if (!store_name_valid(argv[optind]) || str_copy(c.name, sizeof(c.name), argv[optind]) < 0)
 		return ui_error("invalid switch name - '%s'", argv[optind]);
 	r = begin(vm, &x);
@@ -479,14 +483,26 @@ static int change_address(struct change *x, const char *what, bool delete, struc
 	if (delete &&strcmp(slot, what) != 0)
 		return err_set(err, -ENOENT,
 			       "unable to locate an existing address for this switch");
-	if (delete)
-		return set_address(x, slot, NULL, err);
-	if (slot[0] && strcmp(slot, what) != 0) {
-		r = ui_ask("This switch already has %s assigned, replace it", slot);
-		if (r)
-			return r == UI_NO ? UI_NO : err_set(err, -EEXIST, "%s stays", slot);
-	}
-	return set_address(x, slot, what, err);
+	return set_address(x, slot, delete ? NULL : what, err);
+}
+
+/* Asks before an address is replaced; nobody has to wait for the answer. 0, UI_NO or an exit status. */
+static int ask_replace(struct vm *vm, const char *name, const char *what)
+{
+	struct switch_conf c;
+	struct rtnl_addr a;
+	struct gconf *g;
+	const char *old;
+	int r;
+
+	if (rtnl_addr_parse(what, &a) < 0 || switch_load(&vm->store, &g, NULL) < 0)
+		return 0;
+	r = switch_read(g, name, &c, NULL);
+	gconf_free(g);
+	old = a.family == AF_INET ? c.addr : c.addr6;
+	if (r < 0 || !old[0] || strcmp(old, what) == 0)
+		return 0;
+	return ui_ask("This switch already has %s assigned, replace it", old);
 }
 
 static int switch_address(struct vm *vm, int argc, char **argv)
@@ -498,20 +514,19 @@ static int switch_address(struct vm *vm, int argc, char **argv)
 
 	if (argc != 3 && !delete)
 		return ui_usage(vm);
+	r = delete ? 0 : ask_replace(vm, argv[1], argv[2]);
+	if (r)
+		return r == UI_NO ? 0 : r;
 	r = begin_named(vm, &x, argv[1]);
 	if (r)
 		return r;
-	r = x.c.type == SWITCH_STANDARD || x.c.type == SWITCH_VXLAN ? 0
-								    : check_kind(&x.c, true, &err);
+	if (x.c.type != SWITCH_STANDARD && x.c.type != SWITCH_VXLAN)
+		r = check_kind(&x.c, true, &err);
 	if (r == 0)
 		r = change_address(&x, argv[2], delete, &err);
 	if (r == 0)
 		r = switch_write(x.e.conf, &x.c, &err);
-	if (r != UI_NO || err.text[0])
-		return end(&x, r, &err);
-	(void)switch_edit_end(&x.e, false, NULL);
-	rtnl_close(x.r);
-	return 0;
+	return end(&x, r, &err);
 }
 
 static int parse_switch(const char *text, bool *on)
@@ -630,10 +645,17 @@ static int raise_switch(void *arg, const char *name)
 int vm_init_switches(struct vm *vm)
 {
 	struct err err = { "" }, warning = { "" };
+	struct gconf *g;
 	struct change x;
 	int r;
 
 	if (geteuid() != 0)
+		return 0;
+	if (switch_load(&vm->store, &g, &err) < 0)
+		return ui_error("%s", err.text);
+	r = gconf_get(g, "switch_list") != NULL;
+	gconf_free(g);
+	if (!r)
 		return 0;
 	if (uplink_repair(&vm->store, tell, &err) < 0)
 		return ui_error("%s", err.text);
@@ -641,6 +663,7 @@ int vm_init_switches(struct vm *vm)
 	if (r)
 		return r;
 	(void)switch_each(x.e.conf, raise_switch, &x);
+	tap_sweep(x.r);
 	(void)switch_edit_end(&x.e, false, NULL);
 	rtnl_close(x.r);
 	if (nat_sync_guest(&vm->store, &warning, &err) < 0)

@@ -13,6 +13,8 @@
 #include "manager/rtnl.h"
 #include "manager/switch.h"
 #include "manager/table.h"
+#include "manager/tap.h"
+#include "util/str.h"
 #include "vm.h"
 
 #define JSON_VERSION 1
@@ -44,7 +46,7 @@ static int add_port(void *arg, const struct rtnl_link *l)
 		return 0;
 	p->in += l->rx_bytes;
 	p->out += l->tx_bytes;
-	if (p->count < PORTS_MAX && strncmp(l->alias, "vmnet/", 6) == 0)
+	if (p->count < PORTS_MAX && str_starts(l->alias, TAP_ALIAS))
 		p->links[p->count++] = *l;
 	return 0;
 }
@@ -52,7 +54,7 @@ static int add_port(void *arg, const struct rtnl_link *l)
 /* GUEST of vmnet/GUEST/N/SWITCH. */
 static void guest_of(const struct rtnl_link *l, char *out, size_t size)
 {
-	const char *name = l->alias + strlen("vmnet/");
+	const char *name = l->alias + strlen(TAP_ALIAS);
 
 	if (snprintf(out, size, "%.*s", (int)strcspn(name, "/"), name) < 0)
 		out[0] = '\0';

@@ -41,6 +41,7 @@ int verb_info(struct vm *vm, int argc, char **argv);
 int verb_create(struct vm *vm, int argc, char **argv);
 int verb_destroy(struct vm *vm, int argc, char **argv);
 int verb_add(struct vm *vm, int argc, char **argv);
+int verb_remove(struct vm *vm, int argc, char **argv);
 int verb_configure(struct vm *vm, int argc, char **argv);
 int verb_iso(struct vm *vm, int argc, char **argv);
 int verb_install(struct vm *vm, int argc, char **argv);
@@ -73,6 +74,14 @@ void ui_bytes(uint64_t bytes, char *out, size_t size);
 /* getopt; an option that the verb lacks has been reported when this returns '?'. */
 int ui_option(int argc, char **argv, const char *options);
 
+struct gconf;
+struct json_t;
+
+/* The part of vm info about network card n (info_net.c); running: it has a tap. */
+void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf, unsigned n,
+		  bool running);
+struct json_t *info_network_json(const struct vm *vm, const struct guest *g, struct gconf *conf,
+				 unsigned n, bool running);
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
