@@ -143,7 +143,7 @@ struct e1000 {
 	uint64_t rx_abs_ns;
 	struct e1000_rx_slot rx_slots[E1000_RX_SLOTS];
 	uint8_t *rx_bufs;
-	unsigned int rx_inflight, rx_stored;
+	unsigned int rx_inflight, rx_got, rx_stored; /* of the last batch */
 	bool rx_empty; /* the line has no more frames */
 	bool rx_starved; /* atomic; the loop wants to know when the guest gives buffers */
 	bool rx_above; /* more descriptors than RCTL.RDMTS */

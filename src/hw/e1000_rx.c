@@ -260,6 +260,8 @@ static void rx_done(struct net_req *req, int res)
 	e->rx_inflight--;
 	if (res < 0 && res != -EMSGSIZE)
 		e->rx_empty = true;
+	else
+		e->rx_got++;
 	if (s->gen != e->rx.gen)
 		return;
 	if (res == -EMSGSIZE)
@@ -336,7 +338,7 @@ static void prepare(struct e1000 *e, struct e1000_rx_slot *s, uint64_t addr, uin
 	s->req.iovcnt = 2;
 }
 
-/* Asks for as many frames as there are buffers for, at most for one batch. */
+/* Asks for twice as many frames as came last, if there are buffers: a request that finds none costs as well. */
 static void ask(struct e1000 *e, const struct e1000_rx_desc *ring, uint32_t available)
 {
 	uint32_t size = buffer_size(e), n = e1000_ring_entries(&e->rx), at = e->rx.head;
@@ -346,7 +348,8 @@ static void ask(struct e1000 *e, const struct e1000_rx_desc *ring, uint32_t avai
 
 	if (split)
 		count = MAX(1, available / (E1000_WIRE_LONG_MAX / size));
-	count = MIN(count, E1000_RX_SLOTS);
+	count = MIN(count, MIN(2 * MAX(e->rx_got, 1), E1000_RX_SLOTS));
+	e->rx_got = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct e1000_rx_slot *s = &e->rx_slots[i];
 

@@ -161,6 +161,28 @@ static void burst(void)
 	fix_end(f);
 }
 
+/* Requests follow traffic: few when frames come one by one, many in a burst. */
+static void batch_sizes(void)
+{
+	struct fix *f = fix_start();
+	uint64_t before;
+
+	for (int i = 0; i < 20; i++)
+		put(f, 100);
+	before = tb_net_stats(f->tb, 0).accepted;
+	put(f, 100);
+	CHECK_EQ(tb_net_stats(f->tb, 0).accepted - before, 2);
+	before += 2;
+	CHECK(tb_pause(f->tb));
+	for (int i = 0; i < 30; i++)
+		CHECK_EQ(tb_net_queue(f->tb, 0, 0, NULL, f->frame, 100), 0);
+	tb_resume(f->tb);
+	tb_run(f->tb);
+	CHECK_EQ(r(f, E1000_RDH), 51);
+	CHECK(tb_net_stats(f->tb, 0).accepted - before <= 2 + 4 + 8 + 16 + 12);
+	fix_end(f);
+}
+
 static void no_buffers(void)
 {
 	struct fix *f = fix_start();
@@ -891,6 +913,7 @@ static const struct test_case cases[] = {
 	{ "one_frame", one_frame },
 	{ "many_frames", many_frames },
 	{ "burst", burst },
+	{ "batch_sizes", batch_sizes },
 	{ "no_buffers", no_buffers },
 	{ "overrun", overrun },
 	{ "disabled", disabled },
