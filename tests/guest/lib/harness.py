@@ -65,7 +65,7 @@ def make_folder():
 
 def stage(folder, images=()):
     """Copies the programs and some images to folder; the first read of a file is slow in the test host."""
-    for name in ("khyve", "khyve-vnc", "vm"):
+    for name in ("khyve", "khyve-vnc", "khyve-net", "vm"):
         shutil.copy2(BUILD / name, folder / name)
     shutil.copytree(BUILD / "share", folder / "share", dirs_exist_ok=True)
     for name in images:
