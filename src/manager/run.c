@@ -185,6 +185,13 @@ void run_remove_files(const struct guest *g)
 		if (run_path(g, files[i], path, sizeof(path)) == 0)
 			unlink(path);
 	}
+	for (unsigned i = 0; i < 2 * RUN_NETS_MAX; i++) {
+		char path[PATH_MAX];
+
+		if (file_path(path, sizeof(path), "%s/net%u.%s", g->dir, i / 2,
+			      i % 2 ? "ctl" : "sock") == 0)
+			unlink(path);
+	}
 }
 
 void run_clean(const struct guest *g)

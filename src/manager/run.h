@@ -37,6 +37,8 @@ struct run_state {
 #define RUN_CONTROL "control.sock"
 #define RUN_PASSWORD "vnc.password"
 #define RUN_LOG "khyve.log"
+/* Cards that may have sockets, net0.sock and net0.ctl and so on. */
+#define RUN_NETS_MAX 8
 
 void run_query(const struct guest *g, struct run_state *out);
 /* Path of a file of the guest's folder. */

@@ -26,10 +26,12 @@
 #include "manager/lock.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/port.h"
 #include "manager/rtnl.h"
 #include "manager/run.h"
 #include "manager/switch.h"
 #include "manager/tap.h"
+#include "manager/usernet.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -66,6 +68,7 @@ struct super {
 	uint64_t faults[FAULTS_MAX];
 	bool again_on_reset, again_on_fault;
 	struct tap taps[PLAN_NETS_MAX]; /* as long as the guest runs; fd is -1 then */
+	struct usernet usernet; /* programs of the cards with user-mode networking */
 	bool watches; /* one of them gets copies of a switch's frames */
 };
 
@@ -418,7 +421,7 @@ static bool wait_khyve(struct super *s, int ms)
 			return true;
 		if (now >= end)
 			return false;
-		wait_signal(s, (int)((end - now) / NS_PER_MS) + 1);
+		wait_signal(s, usernet_tend(&s->usernet, (int)((end - now) / NS_PER_MS) + 1));
 	}
 }
 
@@ -467,6 +470,19 @@ static void note_log_start(struct super *s)
 			       : 0;
 }
 
+static int start_usernets(struct super *s, const struct plan *p, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < p->net_count; i++) {
+		if (p->nets[i].kind == PLAN_NET_USER)
+			r = usernet_start(&s->usernet, s->opts->khyve, p->nets[i].number, err);
+	}
+	if (r < 0)
+		usernet_stop(&s->usernet);
+	return r;
+}
+
 /* Makes ready what a plan needs and starts khyve. */
 static int run_plan(struct super *s, const struct plan *p, struct err *err)
 {
@@ -480,8 +496,11 @@ static int run_plan(struct super *s, const struct plan *p, struct err *err)
 		return r;
 	note_log_start(s);
 	glog_write(s->g, "booting");
-	glog_write(s->g, "starting khyve (run %u)", s->run);
-	r = start_khyve(s, p, err);
+	r = start_usernets(s, p, err);
+	if (r == 0) {
+		glog_write(s->g, "starting khyve (run %u)", s->run);
+		r = start_khyve(s, p, err);
+	}
 	close_taps(s);
 	return r;
 }
@@ -602,18 +621,33 @@ static int run_until_off(struct super *s)
 		if (r < 0) {
 			glog_write(s->g, "fatal; %s", err.text);
 			report(s, "failed %s", err.text);
+			usernet_stop(&s->usernet);
 			forget_taps(s);
 			run_remove_files(s->g);
 			return s->run == 1 ? SUPER_EXIT_CONFIG : s->status;
 		}
 		glog_write(s->g, "khyve exited with status %d", s->status);
 		again = is_again(s);
+		usernet_stop(&s->usernet);
 		forget_taps(s);
 		run_remove_files(s->g);
 		if (again)
 			glog_write(s->g, "restarting");
 	}
 	return s->status;
+}
+
+static void adopt_usernets(struct super *s)
+{
+	struct gconf *conf;
+
+	if (gconf_load(s->g->conf, &conf, NULL) < 0)
+		return;
+	for (unsigned n = 0; n < PLAN_NETS_MAX; n++) {
+		if (port_is_user(s->g, conf, n))
+			usernet_adopt(&s->usernet, s->opts->khyve, n);
+	}
+	gconf_free(conf);
 }
 
 /* Looks after a guest whose supervisor died, until it is off. True if it is to be started again. */
@@ -624,8 +658,10 @@ static bool adopt(struct super *s)
 	glog_write(s->g, "adopting a guest without supervisor");
 	if (run_path(s->g, RUN_LOCK, path, sizeof(path)) < 0)
 		return false;
+	adopt_usernets(s);
 	while (lock_held(path))
-		wait_signal(s, ADOPT_POLL_MS);
+		wait_signal(s, usernet_tend(&s->usernet, ADOPT_POLL_MS));
+	usernet_stop(&s->usernet);
 	run_remove_files(s->g);
 	return take_flag(s, RUN_RESTART) && !s->terms;
 }
@@ -652,6 +688,7 @@ int super_run(const struct guest *g, const struct super_opts *opts)
 	int r;
 
 	forget_taps(&s);
+	usernet_init(&s.usernet, g);
 	s.signals = open_signals();
 	r = take_lock(&s);
 	if (r < 0 || s.signals < 0) {

@@ -184,8 +184,10 @@ static void on_end(struct loop_timer *t)
 {
 	struct program *p = container_of(t, struct program, end);
 
-	if (wire_connected(&p->wire)) {
-		loop_timer_set(t, loop_now(p->loop) + p->end_ns);
+	uint64_t now = loop_now(p->loop);
+
+	if (wire_connected(&p->wire) || now - p->wire.left_ns < p->end_ns) {
+		loop_timer_set(t, (wire_connected(&p->wire) ? now : p->wire.left_ns) + p->end_ns);
 		return;
 	}
 	log_info("net", "khyve has gone: ending");

@@ -32,6 +32,7 @@ static void drop_peer(struct wire *w)
 	loop_fd_del(&w->peer);
 	fd_close(&fd);
 	w->peer.fd = -1;
+	w->left_ns = loop_now(w->listen.loop);
 	ring_clear(&w->ring);
 	set_busy(w, false);
 }
@@ -165,6 +166,7 @@ int wire_init(struct wire *w, struct loop *l, int listen_fd)
 
 	w->listen = (struct loop_fd){ .fn = on_listen, .fd = -1 };
 	w->peer = (struct loop_fd){ .fn = on_peer, .fd = -1 };
+	w->left_ns = loop_now(l);
 	return r < 0 ? r : loop_fd_add(l, &w->listen, listen_fd, EPOLLIN);
 }
 

@@ -28,6 +28,7 @@ struct wire {
 
 	struct loop_fd listen, peer;
 	struct ring ring;
+	uint64_t left_ns; /* when there was a connection last, or never */
 	bool busy;
 	struct {
 		uint64_t in_frames, in_bytes, in_dropped;
