@@ -29,7 +29,7 @@
 #define RESTART_MIN_NS (250 * NS_PER_MS)
 #define RESTART_MAX_NS (8 * NS_PER_SEC)
 #define HEALTHY_NS (10 * NS_PER_SEC) /* one that lived so long is restarted at once */
-#define READY_MS 5000
+#define READY_MS 30000 /* on a busy machine the first read of libraries takes long */
 #define FORWARDS_MAX 64
 #define ARGS_MAX (2 * FORWARDS_MAX + 12)
 
@@ -209,9 +209,12 @@ static void on_restart(struct loop_timer *t)
 static int wait_ready(int fd, struct err *err)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n = poll(&p, 1, READY_MS);
 	char byte;
 
-	if (poll(&p, 1, READY_MS) > 0 && read(fd, &byte, 1) == 1)
+	if (n == 0)
+		return err_set(err, -ETIMEDOUT, "%s did not get ready in time", PROGRAM);
+	if (n > 0 && read(fd, &byte, 1) == 1)
 		return 0;
 	return err_set(err, -EIO, "%s did not start; it has said why", PROGRAM);
 }

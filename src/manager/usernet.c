@@ -27,7 +27,7 @@
 #include "util/str.h"
 
 #define PROGRAM "khyve-net"
-#define READY_MS 5000
+#define READY_MS 30000 /* on a busy machine the first read of libraries takes long */
 #define QUIT_MS 2000
 #define QUIT_POLL_MS 10
 #define DELAY_MIN_NS (250 * NS_PER_MS)
