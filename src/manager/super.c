@@ -476,7 +476,7 @@ static int start_usernets(struct super *s, const struct plan *p, struct err *err
 
 	for (size_t i = 0; r == 0 && i < p->net_count; i++) {
 		if (p->nets[i].kind == PLAN_NET_USER)
-			r = usernet_start(&s->usernet, s->opts->khyve, p->nets[i].number, err);
+			r = usernet_start(&s->usernet, p->nets[i].number, err);
 	}
 	if (r < 0)
 		usernet_stop(&s->usernet);
@@ -645,7 +645,7 @@ static void adopt_usernets(struct super *s)
 		return;
 	for (unsigned n = 0; n < PLAN_NETS_MAX; n++) {
 		if (port_is_user(s->g, conf, n))
-			usernet_adopt(&s->usernet, s->opts->khyve, n);
+			usernet_adopt(&s->usernet, n);
 	}
 	gconf_free(conf);
 }

@@ -52,22 +52,28 @@ void usernet_init(struct usernet *u, const struct guest *g)
 	*u = (struct usernet){ .g = g };
 }
 
-static int find_program(struct usernet *u, const char *khyve, struct err *err)
+/* It is where this program is. */
+static int find_program(struct usernet *u, struct err *err)
 {
-	static const char *const places[] = { "", "../libexec/khyve/" };
-	const char *slash = strrchr(khyve, '/');
-	int len = slash ? (int)(slash - khyve) + 1 : 0;
+	static const char *const places[] = { ".", "../libexec/khyve" };
+	char own[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	char *slash;
 
+	own[MAX(n, 0)] = '\0';
+	slash = strrchr(own, '/');
+	if (slash)
+		*slash = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-		if (file_path(u->program, sizeof(u->program), "%.*s%s" PROGRAM, len, khyve,
-			      places[i]) == 0 &&
+		if (file_path(u->program, sizeof(u->program), "%s/%s/" PROGRAM, own, places[i]) ==
+			    0 &&
 		    access(u->program, X_OK) == 0)
 			return 0;
 	}
 	u->program[0] = '\0';
 	return err_set(err, -ENOENT,
 		       "user networking needs the program " PROGRAM
-		       " beside khyve: install libslirp-dev and build again");
+		       " beside vm: install libslirp-dev and build again");
 }
 
 static void add(struct command *c, const char *word)
@@ -208,12 +214,12 @@ static void quit(const struct usernet *u, unsigned int n)
 		poll(NULL, 0, QUIT_POLL_MS);
 }
 
-int usernet_start(struct usernet *u, const char *khyve, unsigned int n, struct err *err)
+int usernet_start(struct usernet *u, unsigned int n, struct err *err)
 {
 	struct pollfd p = { .events = POLLIN };
 	char path[PATH_MAX], line[400] = "", byte;
 	struct stat st = { 0 };
-	int r = find_program(u, khyve, err);
+	int r = find_program(u, err);
 
 	if (r < 0)
 		return r;
@@ -236,9 +242,9 @@ int usernet_start(struct usernet *u, const char *khyve, unsigned int n, struct e
 	return 0;
 }
 
-void usernet_adopt(struct usernet *u, const char *khyve, unsigned int n)
+void usernet_adopt(struct usernet *u, unsigned int n)
 {
-	if (find_program(u, khyve, NULL) < 0)
+	if (find_program(u, NULL) < 0)
 		return;
 	u->nets[n] = (struct usernet_net){
 		.wanted = true, .adopted = true, .delay_ns = DELAY_MIN_NS, .due_ns = clock_mono_ns()

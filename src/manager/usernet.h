@@ -33,10 +33,10 @@ struct usernet {
 #define USERNET_CONTROL "net%u.ctl"
 
 void usernet_init(struct usernet *u, const struct guest *g);
-/* Starts it for card n and waits until it is ready. khyve: the path of that program; khyve-net is beside it. */
-int usernet_start(struct usernet *u, const char *khyve, unsigned int n, struct err *err);
+/* Starts it for card n and waits until it is ready. */
+int usernet_start(struct usernet *u, unsigned int n, struct err *err);
 /* The guest runs already: looks after card n from now on. */
-void usernet_adopt(struct usernet *u, const char *khyve, unsigned int n);
+void usernet_adopt(struct usernet *u, unsigned int n);
 /* After SIGCHLD, and when due: starts again what died. Milliseconds until it is to be called again, at most max. */
 int usernet_tend(struct usernet *u, int max);
 /* Ends all of them, and waits for those that are our children. */

@@ -15,6 +15,7 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAKE = os.path.join(HERE, "fake_khyve.py")
 VM = os.environ.get("VM", "build/vm")
+NET = os.path.join(os.path.dirname(VM), "khyve-net")
 LIMIT = 60
 
 
@@ -83,6 +84,8 @@ class Store:
         programs = os.path.join(self.top, "bin")
         shutil.copytree(os.path.join(os.path.dirname(VM), "share"), os.path.join(programs, "share"))
         self.program, self.env["KHYVE"] = (shutil.copy(path, programs) for path in (VM, FAKE))
+        if os.path.exists(NET):
+            shutil.copy(NET, programs)
         os.chown(self.top, user, user)
         os.chmod(self.top, 0o755)
         self.user = user
