@@ -187,7 +187,7 @@ static void send_command(struct world *w, struct fz *f, struct client *c)
 			 operands[fz_pick(f, ARRAY_LEN(operands))]);
 	size_t len = 0;
 
-	times = times < 128 ? 1 : times - 127; /* up to more answers than may wait */
+	times = times < 128 ? 1 : 2 * (times - 127); /* up to more answers than may wait */
 	while (times-- && len + (size_t)n <= sizeof(text)) {
 		memcpy(text + len, line, (size_t)n);
 		len += (size_t)n;
