@@ -19,7 +19,7 @@ struct gconf;
 /* What a network card is connected to. */
 enum plan_net_kind {
 	PLAN_NET_TAP, /* a tap that the supervisor opens and hands over as descriptor PLAN_NET_FD + its place in nets */
-	PLAN_NET_USER, /* khyve's user-mode networking */
+	PLAN_NET_USER, /* user-mode networking: a khyve-net of the supervisor's behind netN.sock in the guest's folder */
 };
 
 struct plan_net {

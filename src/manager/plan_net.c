@@ -2,7 +2,6 @@
 /* Copyright (c) 2026 the khyve authors */
 #include "manager/plan_priv.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +10,6 @@
 
 #include "manager/file.h"
 #include "manager/guestconf.h"
-#include "manager/port.h"
 #include "manager/rtnl.h"
 #include "util/err.h"
 #include "util/macros.h"
@@ -215,36 +213,6 @@ static int put_mtu(struct plan_job *j, const struct plan_net *n, unsigned int sl
 	return plan_put_dev(j, NULL, slot_func, "mtu", text);
 }
 
-/* khyve starts khyve-net, which opens the forwarded ports. */
-static int put_user(struct plan_job *j, struct card *c, unsigned int slot_func)
-{
-	char forwards[4096] = "", addr[INET_ADDRSTRLEN];
-	struct port *ports = NULL;
-	size_t count = 0, len = 0;
-	int r = port_load(j->g, c->n->number, &ports, &count);
-
-	if (r < 0)
-		return err_set(j->err, r, "out of memory");
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		struct in_addr a = { .s_addr = htonl(ports[i].addr) };
-
-		(void)inet_ntop(AF_INET, &a, addr, sizeof(addr));
-		r = file_path(forwards + len, sizeof(forwards) - len, "%s%s:%s:%u-:%u",
-			      len ? ";" : "", ports[i].udp ? "udp" : "tcp", addr, ports[i].host,
-			      ports[i].guest);
-		len += strlen(forwards + len);
-	}
-	free(ports);
-	(void)get(c, "ports");
-	if (r < 0)
-		return err_set(j->err, r, "%s: %s: too many ports", gconf_where(j->g, c->key),
-			       c->key);
-	r = plan_put_dev(j, NULL, slot_func, "backend", "slirp");
-	if (r == 0)
-		r = plan_put_dev(j, NULL, slot_func, "open", "true");
-	return r == 0 && forwards[0] ? plan_put_dev(j, c->key, slot_func, "hostfwd", forwards) : r;
-}
-
 static int put_card(struct plan_job *j, struct plan_net *n, size_t place)
 {
 	struct card c = { .guest = j->guest, .g = j->g, .n = n, .err = j->err };
@@ -254,11 +222,11 @@ static int put_card(struct plan_job *j, struct plan_net *n, size_t place)
 	int r;
 
 	r = plan_put_dev(j, c.key, slot_func, "device", type);
-	if (r == 0 && n->kind == PLAN_NET_USER)
-		r = put_user(j, &c, slot_func);
-	else if (r == 0)
-		r = file_path(backend, sizeof(backend), "fd:%zu", PLAN_NET_FD + place);
-	if (r == 0 && n->kind == PLAN_NET_TAP)
+	if (r == 0)
+		r = n->kind == PLAN_NET_TAP
+			    ? file_path(backend, sizeof(backend), "fd:%zu", PLAN_NET_FD + place)
+			    : file_path(backend, sizeof(backend), "socket:net%u.sock", n->number);
+	if (r == 0)
 		r = plan_put_dev(j, NULL, slot_func, "backend", backend);
 	if (r == 0)
 		r = put_mac(j, &c, slot_func);

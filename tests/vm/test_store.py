@@ -299,8 +299,8 @@ def test_add_network(s):
     match(s.read(s.path("guest/guest.conf")), 'network2_type="e1000"\nnetwork2_switch="user"\nnetwork1_type="none"\n$')
     out = s.ok("start", "-n", "guest")
     eq(re.findall(r"pci.0.1[2-9].0.(?:device|backend)=.*", out),
-       ["pci.0.12.0.backend=slirp", "pci.0.12.0.device=e1000",
-        "pci.0.14.0.backend=slirp", "pci.0.14.0.device=e1000"])
+       ["pci.0.12.0.backend=socket:net0.sock", "pci.0.12.0.device=e1000",
+        "pci.0.14.0.backend=socket:net2.sock", "pci.0.14.0.device=e1000"])
     s.ok("add", "-d", "network", "-s", "public", "guest")
     match(s.read(s.path("guest/guest.conf")), 'network1_type="e1000"\nnetwork1_switch="public"\n$')
     s.ok("remove", "-d", "network", "1", "guest")

@@ -874,17 +874,17 @@ def test_user_networking(s):
     """No switch at all, or nobody with the right to use one."""
     s.ok("init")
     s.guest("web", MINIMAL + nic("public"))
-    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=slirp\n")
+    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=socket:net0.sock\n")
     s.ok("switch", "create", "public")
     match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=fd:4\n")
     sh("chown", "-R", "1234", s.dir)
     s.become(1234)
-    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=slirp\n")
+    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=socket:net0.sock\n")
     match(s.ok("switch", "list"), "public  standard  vm-public")
     eq(fails(s, "switch", "create", "other"), "switches can only be changed by root")
     s.user = None
     s.write(s.path("web/web.conf"), MINIMAL + nic("user"))
-    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=slirp\n")
+    match(s.ok("start", "-n", "web"), r"pci.0.12.0.backend=socket:net0.sock\n")
     clean(s)
 
 
