@@ -104,7 +104,7 @@ inside()
 	trap 'exit 143' TERM INT HUP
 	# In the test host every first read of a file is slow; memory is not.
 	mkdir -p "$tmp/bin/share"
-	cp build/vm build/khyve build/khyve-vnc "$tmp/bin/" || exit 1
+	cp build/vm build/khyve build/khyve-vnc build/khyve-net "$tmp/bin/" || exit 1
 	: > "$tmp/khyve.conf"
 	cp -r build/share/templates "$tmp/bin/share/" || exit 1
 	export PATH=$tmp/bin:$PATH VM_DIR=$tmp/vm KHYVE_CONF=$tmp/khyve.conf
