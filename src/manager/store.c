@@ -174,7 +174,9 @@ static int make_null_iso(const struct store *s, struct err *err)
 
 int store_make(const struct store *s, bool with_parents, struct err *err)
 {
-	static const char *const folders[] = { ".config", ".templates", ".iso", ".img", ".trash" };
+	static const char *const folders[] = { ".config",    ".config/switches",
+					       ".templates", ".iso",
+					       ".img",	     ".trash" };
 	int r = with_parents ? file_make_dirs(s->dir, 0755, err) : store_check(s, err);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(folders); i++) {

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "manager/file.h"
@@ -77,9 +76,6 @@ int switch_edit_begin(const struct store *s, struct switch_edit *e, struct err *
 	*e = (struct switch_edit){ .store = s, .lock = -1 };
 	if (file_path(dir, sizeof(dir), "%s/.config/switches", s->dir) < 0)
 		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return err_set(err, -errno, "cannot make folder %s: %s; run as root", dir,
-			       strerror(errno));
 	e->lock = lock_dir(dir, true);
 	if (e->lock < 0)
 		return err_set(err, e->lock, "cannot lock %s: %s", dir, strerror(-e->lock));

@@ -48,7 +48,7 @@ def test_init(s):
     eq(s.fails("create", "guest"), f"vm: ERROR: {s.dir} is not a valid directory; 'vm init' makes it\n")
     eq(s.ok("init"), "")
     eq(sorted(os.listdir(s.dir)), [".config", ".img", ".iso", ".templates", ".trash"])
-    eq(os.listdir(s.path(".config")), ["null.iso"])
+    eq(sorted(os.listdir(s.path(".config"))), ["null.iso", "switches"])
     eq(os.listdir(s.path(".templates")), ["default.conf"])
     s.write(s.path(".templates", "default.conf"), "mine\n")
     s.ok("init")

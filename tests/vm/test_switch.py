@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-from harness import Failed, alive, cases_of, eq, match, run, true, until
+from harness import PATIENCE, Failed, alive, cases_of, eq, match, run, true, until
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 HOST4, HOST6, GATE4, GATE6 = "192.0.2.10", "2001:db8::10", "192.0.2.1", "2001:db8::1"
@@ -107,8 +107,10 @@ def lan(**kw):
     l = Lan(**kw)
     try:
         yield l
-    finally:
-        l.close()
+    except BaseException:
+        l.keeper.kill()
+        raise
+    l.close()
 
 
 def network_state():
@@ -126,6 +128,7 @@ def eq_state(got, want):
 ECHO = """
 import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+s.settimeout(None)
 while True:
     b = s.recv(100)
     if not b:
@@ -142,7 +145,7 @@ class Connection:
         self.client = l.popen(sys.executable, "-c", ECHO, address, str(server.getsockname()[1]))
         server.settimeout(10)
         self.sock = server.accept()[0]
-        self.sock.settimeout(15)
+        self.sock.settimeout(15 * PATIENCE)
         server.close()
         self.count, self.stop, self.error = 0, threading.Event(), None
         self.thread = threading.Thread(target=self.run)

@@ -263,7 +263,8 @@ int main(int argc, char **argv)
 	}
 	if (prepare(&vm, &err) < 0)
 		return ui_error("%s", err.text);
-	if (vm.verb->need == NEED_CHANGE && uplink_repair(&vm.store, warn, &err) < 0)
+	if (vm.verb->need >= NEED_STORE && vm.verb->run != verb_switch &&
+	    uplink_repair(&vm.store, warn, &err) < 0)
 		ui_error("%s", err.text);
 	status = vm.verb->run(&vm, argc - 1, argv + 1);
 	store_close(&vm.store);
