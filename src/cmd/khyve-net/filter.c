@@ -220,6 +220,24 @@ enum filter_verdict filter_in(struct filter *f, uint64_t now_ns, uint8_t *frame,
 	}
 }
 
+bool filter_opens(const uint8_t *frame)
+{
+	const uint8_t *ip = frame + ETH_LEN, *data = ip + IP6_LEN;
+	uint8_t protocol = ip[6];
+
+	if (get_be16(frame + 12) == TYPE_ARP)
+		return false;
+	if (get_be16(frame + 12) == TYPE_IP4) {
+		protocol = ip[9];
+		data = ip + (ip[0] & 15u) * 4u;
+	}
+	if (protocol == IPPROTO_TCP)
+		return (data[TCP_FLAGS + 1] & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	if (protocol == IPPROTO_UDP)
+		return get_be16(data + 2) != PORT_DHCP;
+	return protocol == IPPROTO_ICMP;
+}
+
 static void learn(struct filter *f, uint64_t now_ns, bool v6, const uint8_t *udp)
 {
 	uint16_t host_port = get_be16(udp), guest_port = get_be16(udp + 2);

@@ -40,6 +40,8 @@ enum filter_verdict {
  * that is not dropped has sound header and total lengths.
  */
 enum filter_verdict filter_in(struct filter *f, uint64_t now_ns, uint8_t *frame, size_t len);
+/* Whether libslirp may make a new socket for a frame that has passed. */
+bool filter_opens(const uint8_t *frame);
 /* Learns from a frame that libslirp makes for the guest. */
 void filter_out(struct filter *f, uint64_t now_ns, const uint8_t *frame, size_t len);
 

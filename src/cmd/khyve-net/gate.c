@@ -49,6 +49,9 @@ void gate_in(struct gate *g, uint8_t *frame, size_t len)
 			return;
 		verdict = filter_in(&g->filter, now, frame, len);
 	}
+	/* With no room for more, what is open goes on. */
+	if (verdict == FILTER_PASS && nat_flows(g->nat) >= NAT_FLOWS_MAX && filter_opens(frame))
+		verdict = FILTER_DROP;
 	if (verdict == FILTER_PASS)
 		nat_input(g->nat, frame, len);
 	else
