@@ -209,8 +209,9 @@ def world(s):
     try:
         w.make()
         s.ok("init")
-        # It stays, without keys, when the last switch is gone.
-        s.write(s.path(".config", "system.conf"), "")
+        # What the first switch of all leaves: system.conf without keys, and a folder.
+        s.ok("switch", "create", "first")
+        s.ok("switch", "destroy", "first")
         yield w
     finally:
         w.close()
