@@ -15,10 +15,12 @@
 #include "manager/prog.h"
 #include "manager/wall.h"
 #include "util/err.h"
+#include "util/fd.h"
 
 #define TABLE "inet khyve"
 /* nft's limit for a comment is 128 bytes with its NUL. */
 #define OWNER_MAX 120
+#define TABLES_MAX 4096
 #define IP_TEXT INET_ADDRSTRLEN
 #define IP6_TEXT INET6_ADDRSTRLEN
 
@@ -275,6 +277,31 @@ static void update_walls(const json_t *ruleset, const struct nat_net *nets, size
 	}
 }
 
+/* Rules of the old iptables, which nft does not show, are its user's to change. */
+static void warn_legacy(const struct nat_net *net, struct err *warning)
+{
+	static const char *const argv[] = { "iptables-legacy", "-S", "FORWARD", NULL };
+	char *tables, *rules = NULL, own[IFNAMSIZ + 32];
+	struct err ignored;
+	size_t len;
+	bool used;
+
+	if (fd_read_file("/proc/self/net/ip_tables_names", TABLES_MAX, &tables, &len) < 0)
+		return;
+	used = strstr(tables, "filter");
+	free(tables);
+	if (!used || prog_run(argv, NULL, &rules, &ignored) < 0)
+		return;
+	if (strstr(rules, "-P FORWARD DROP") &&
+	    snprintf(own, sizeof(own), "-i %s -j ACCEPT", net->bridge) > 0 && !strstr(rules, own))
+		err_set(warning, -EPERM,
+			"iptables-legacy drops what passes through this host; for guests to reach "
+			"anything: iptables-legacy -A FORWARD -i %s -j ACCEPT; iptables-legacy -A "
+			"FORWARD -o %s -j ACCEPT",
+			net->bridge, net->bridge);
+	free(rules);
+}
+
 static int list_ruleset(json_t **out, struct err *err)
 {
 	static const char *const argv[] = { "nft", "-j", "-t", "list", "ruleset", NULL };
@@ -317,6 +344,8 @@ int nft_apply(const struct nat_net *nets, size_t n, const char *owner, struct er
 		r = apply_table(nets, n, owner, err);
 	if (mine && r == 0)
 		update_walls(ruleset, nets, n, warning);
+	for (size_t i = 0; r == 0 && i < n && !warning->text[0]; i++)
+		warn_legacy(&nets[i], warning);
 	json_decref(root);
 	return r;
 }

@@ -357,6 +357,28 @@ def test_firewalld(s):
     whole_story(s, FIREWALLD)
 
 
+def test_legacy(s):
+    """Rules of iptables-legacy are not touched; a warning says what to type, once it is needed."""
+    with world(s) as w:
+        if not shutil.which("iptables-legacy") or w.sh(w.host, "sh", "-c", "iptables-legacy -P FORWARD DROP || echo no"):
+            print("skip legacy: no iptables-legacy in this kernel", flush=True)
+            return
+        r = s.vm("switch", "create", "-t", "nat", "home", status=0)
+        m = re.match(r"vm: WARNING: iptables-legacy drops what passes through this host; for guests to reach anything: "
+                     r"(.*)\n$", r.err)
+        true(m, r.err)
+        g = w.guest(1)
+        w.dhcp(g)
+        eq(w.net(g, "get", "198.51.100.7", "80"), "nothing")
+        w.sh(w.host, "sh", "-ec", m.group(1))
+        eq(w.net(g, "get", "198.51.100.7", "80"), "::ffff:192.0.2.1")
+        eq(s.vm("init", status=0).err, "")
+        w.sh(w.host, "iptables-legacy", "-F", "FORWARD")
+        r = s.vm("init", status=0)
+        match(r.err, "WARNING: iptables-legacy")
+        s.ok("switch", "destroy", "home")
+
+
 def test_firewall_written_anew(s):
     """iptables-save and -restore turn our rules into their own form; they are still found, renewed and removed."""
     with world(s) as w:
