@@ -185,7 +185,10 @@ int switch_port_make(struct rtnl *r, const struct switch_conf *c, const char *if
 		e = switch_port(r, c, iface, &l);
 	if (e != -ENODEV || !c->vlan)
 		return e < 0 ? err_set(err, e, "%s: %s", iface, rtnl_error(r, e)) : 0;
-	e = make_vlan(r, &lower, c->vlan);
+	/* What goes by a VLAN goes by the interface below. */
+	e = c->mtu > lower.mtu ? rtnl_set_mtu(r, lower.index, c->mtu) : 0;
+	if (e == 0)
+		e = make_vlan(r, &lower, c->vlan);
 	if (e == 0)
 		e = switch_port(r, c, iface, &l);
 	if (e == 0 && file_path(alias, sizeof(alias), "vm/%s", c->name) == 0)

@@ -341,6 +341,8 @@ int uplink_new(struct rtnl *r, const struct switch_conf *c, const char *iface, e
 		e = switch_bridge(r, c, &bridge);
 	if (e == 0) {
 		memcpy(u->port, link.name, sizeof(u->port));
+		u->mtu = link.mtu;
+		u->port_mtu = way == UPLINK_JOIN && c->mtu != link.mtu ? c->mtu : 0;
 		memcpy(u->bridge, bridge.name, sizeof(u->bridge));
 		memcpy(u->mac, bridge.mac, sizeof(u->mac));
 		memcpy(u->port_mac, link.mac, sizeof(u->port_mac));

@@ -272,6 +272,19 @@ static int add_up(struct way *w, unsigned int index)
 	return rtnl_batch_add(w->b, &m.h, 0);
 }
 
+static int add_mtu(struct way *w, unsigned int index)
+{
+	struct ifinfomsg *i;
+	struct rtnl_msg m;
+
+	if (!w->u->port_mtu)
+		return 0;
+	i = rtnl_start(&m, RTM_NEWLINK, 0, sizeof(*i));
+	i->ifi_index = (int)index;
+	mnl_attr_put_u32(&m.h, IFLA_MTU, w->forward ? w->u->port_mtu : w->u->mtu);
+	return rtnl_batch_add(w->b, &m.h, 0);
+}
+
 /* The port goes in or out; a bridge with the host's addresses has the port's MAC address. */
 static int add_links(struct way *w, const struct rtnl_link *port, const struct rtnl_link *bridge)
 {
@@ -280,6 +293,8 @@ static int add_links(struct way *w, const struct rtnl_link *port, const struct r
 
 	if (e == 0 && join)
 		e = add_up(w, port->index);
+	if (e == 0)
+		e = add_mtu(w, port->index);
 	if (e == 0)
 		e = add_link(w, port->index, NULL, join ? (int)bridge->index : 0);
 	if (e == 0 && uplink_moves(w->u) && w->u->way == UPLINK_JOIN)

@@ -54,6 +54,8 @@ int uplink_save(const struct uplink *u, const char *path, struct err *err)
 		"boot=\"%s\"\nswitch=\"%s\"\niface=\"%s\"\nport=\"%s\"\nbridge=\"%s\"\nway=\"%s\"\n",
 		boot, u->name, u->iface, u->port, u->bridge,
 		u->way == UPLINK_JOIN ? "join" : "leave");
+	if (u->port_mtu)
+		fprintf(f, "mtu=\"%u\"\nport_mtu=\"%u\"\n", u->mtu, u->port_mtu);
 	print_hex(f, "mac", u->mac, sizeof(u->mac));
 	print_hex(f, "port_mac", u->port_mac, sizeof(u->port_mac));
 	for (size_t i = 0; i < u->count; i++)
@@ -106,6 +108,18 @@ static int load_mac(const struct gconf *g, const char *key, unsigned char *out)
 	return value && parse_hex(value, out, RTNL_MAC_LEN) == RTNL_MAC_LEN ? 0 : -EINVAL;
 }
 
+/* 0 if it is missing. */
+static int load_number(const struct gconf *g, const char *key, unsigned int *out)
+{
+	const char *value = gconf_get(g, key);
+	uint64_t n = 0;
+
+	if (value && (str_u64(value, &n) < 0 || n > UINT32_MAX))
+		return -EINVAL;
+	*out = (unsigned int)n;
+	return 0;
+}
+
 static int load_parts(const struct gconf *g, struct uplink *u)
 {
 	const char *boot = gconf_get(g, "boot"), *way = gconf_get(g, "way");
@@ -118,6 +132,10 @@ static int load_parts(const struct gconf *g, struct uplink *u)
 		r = load_name(g, "port", u->port, sizeof(u->port));
 	if (r == 0)
 		r = load_name(g, "bridge", u->bridge, sizeof(u->bridge));
+	if (r == 0)
+		r = load_number(g, "mtu", &u->mtu);
+	if (r == 0)
+		r = load_number(g, "port_mtu", &u->port_mtu);
 	if (r == 0)
 		r = load_mac(g, "mac", u->mac);
 	if (r == 0)

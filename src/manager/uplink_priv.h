@@ -22,6 +22,8 @@ struct uplink {
 	char port[IF_NAMESIZE], bridge[IF_NAMESIZE];
 	enum uplink_way way;
 	unsigned char mac[RTNL_MAC_LEN], port_mac[RTNL_MAC_LEN]; /* mac: the bridge's before */
+	unsigned int mtu,
+		port_mtu; /* of the port: before, and as the switch wants it; 0: as it is */
 	/* RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH as the kernel gave them, in its order. */
 	struct nlmsghdr **msgs;
 	size_t count, room;

@@ -466,7 +466,7 @@ def test_add_keeps_connections(s):
 def test_add_rolls_back(s):
     """The gateway does not answer behind the bridge: all is as it was, byte for byte, within 40 seconds."""
     with lan() as l:
-        setup(s)
+        setup(s, "-m", "1400")
         ip("neigh", "replace", GATE4, "lladdr", "02:00:00:00:00:01", "dev", "em0", "nud", "stale")
         before, start = network_state(), time.time()
         l.drop_gateway()

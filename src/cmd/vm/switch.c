@@ -335,7 +335,6 @@ static int switch_add(struct vm *vm, int argc, char **argv)
 {
 	const char *iface;
 	struct err err = { "" };
-	struct rtnl_link l;
 	struct change x;
 	bool now = false;
 	int r = parse_port(vm, argc, argv, &now);
@@ -355,12 +354,6 @@ static int switch_add(struct vm *vm, int argc, char **argv)
 		r = uplink_check(x.r, &x.c, iface, &err);
 	if (r == 0)
 		r = switch_port_make(x.r, &x.c, iface, &err);
-	if (r == 0 && x.c.mtu && (r = switch_port(x.r, &x.c, iface, &l)) == 0 && l.mtu != x.c.mtu) {
-		r = rtnl_set_mtu(x.r, l.index, x.c.mtu);
-		if (r < 0)
-			err_set(&err, r, "cannot set the MTU of %s to %u: %s", l.name, x.c.mtu,
-				rtnl_error(x.r, r));
-	}
 	return r < 0 ? end(&x, r, &err) : move(&x, iface, UPLINK_JOIN, now);
 }
 
