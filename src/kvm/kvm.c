@@ -48,15 +48,26 @@ static int enable_caps(struct kvm *k, struct err *err)
 	return 0;
 }
 
+int kvm_create_vm(int dev_fd)
+{
+	int fd;
+
+	do
+		fd = ioctl(dev_fd, KVM_CREATE_VM, 0);
+	while (fd < 0 && errno == EINTR);
+	return fd < 0 ? -errno : fd;
+}
+
 static int create_vm(struct kvm *k, struct err *err)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	uint64_t identity = IDENTITY_MAP_ADDR;
 	int r;
 
-	k->vm_fd = ioctl(k->dev_fd, KVM_CREATE_VM, 0);
-	if (k->vm_fd < 0)
-		return err_set(err, -errno, "cannot create a virtual machine: %s", strerror(errno));
+	r = kvm_create_vm(k->dev_fd);
+	if (r < 0)
+		return err_set(err, r, "cannot create a virtual machine: %s", strerror(-r));
+	k->vm_fd = r;
 	if (ioctl(k->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 ||
 	    ioctl(k->vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
 		return err_set(err, -errno, "cannot place KVM's own pages: %s", strerror(errno));

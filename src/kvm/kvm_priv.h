@@ -19,6 +19,9 @@
 
 struct kvm_vcpu_state;
 
+/* KVM_CREATE_VM, which any signal interrupts. Returns the descriptor or -errno. */
+int kvm_create_vm(int dev_fd);
+
 struct kvm_vcpu {
 	struct kvm *kvm;
 	unsigned int index;

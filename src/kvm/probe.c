@@ -128,7 +128,7 @@ int kvm_check_firmware(struct err *err)
 	fd = open_kvm(err);
 	if (fd < 0)
 		return fd;
-	vm = ioctl(fd, KVM_CREATE_VM, 0);
+	vm = kvm_create_vm(fd);
 	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (vm >= 0 && page != MAP_FAILED) {
 		memcpy(page, probe_code, sizeof(probe_code));
