@@ -266,8 +266,8 @@ static const struct nat_host *host_at(const struct nat_net *net, const char *add
  */
 static int prune_leases(const char *dir, const struct nat_net *net, struct err *err)
 {
-	char path[PATH_MAX], *text, *out;
-	size_t len, kept = 0;
+	char path[PATH_MAX], *text = NULL, *out;
+	size_t len = 0, kept = 0;
 	int r = file_path(path, sizeof(path), "%s/" FILE_LEASES, dir);
 
 	if (r == 0)

@@ -284,7 +284,7 @@ static int forward_on6(const char *saved)
 
 int forward_on(const char *dir, struct err *err)
 {
-	char path[PATH_MAX], *saved;
+	char path[PATH_MAX], *saved = NULL;
 	int r = file_path(path, sizeof(path), "%s/sysctl", dir);
 
 	if (r < 0)

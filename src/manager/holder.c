@@ -86,7 +86,7 @@ static bool has_socket(const char *pid, const char *want)
 
 static int name_process(const char *pid, char *out, size_t size)
 {
-	char path[64], *name;
+	char path[64], *name = NULL;
 	size_t len;
 	int r = file_path(path, sizeof(path), "/proc/%.20s/comm", pid);
 

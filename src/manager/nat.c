@@ -460,7 +460,7 @@ static bool has_mac(const char *duid, const char *mac)
 
 int nat_addresses(const struct store *s, const char *name, const char *mac, char *out, size_t size)
 {
-	char path[PATH_MAX], *text, found[256] = "";
+	char path[PATH_MAX], *text = NULL, found[256] = "";
 	size_t len, used = 0;
 	int r = file_path(path, sizeof(path), "%s/.config/nat/%s/leases", s->dir, name);
 

@@ -102,7 +102,7 @@ static int choose_switch(struct card *c, struct gconf *system, const char *name)
 static int choose_kind(struct card *c)
 {
 	const char *name = get(c, "switch");
-	struct gconf *system;
+	struct gconf *system = NULL;
 	struct store s;
 	int r;
 

@@ -146,7 +146,7 @@ struct messages {
 
 static int keep_bytes(struct messages *k, const char *buf, size_t len)
 {
-	if (len > k->room - k->len) {
+	if (!k->buf || len > k->room - k->len) {
 		size_t room = MAX(2 * k->room, k->len + len + RECV_SIZE);
 		char *p = realloc(k->buf, room);
 
@@ -158,6 +158,14 @@ static int keep_bytes(struct messages *k, const char *buf, size_t len)
 	memcpy(k->buf + k->len, buf, len);
 	k->len += len;
 	return 0;
+}
+
+/* 1: more messages follow; 0: this is the only one; -ENOMEM. */
+static int keep_message(struct messages *k, const struct nlmsghdr *h)
+{
+	if (keep_bytes(k, (const char *)h, MNL_ALIGN(h->nlmsg_len)) < 0)
+		return -ENOMEM;
+	return h->nlmsg_flags & NLM_F_MULTI ? 1 : 0;
 }
 
 /* One answer's messages. 1: more to come; 0: all are there; -EINTR: the kernel's list changed meanwhile. */
@@ -175,10 +183,8 @@ static int keep_answer(struct rtnl *r, struct messages *k, ssize_t n, bool *inte
 			e = ack_error(r, h);
 		else if (h->nlmsg_type == NLMSG_DONE)
 			e = 0;
-		else if (keep_bytes(k, (const char *)h, MNL_ALIGN(h->nlmsg_len)) < 0)
-			e = -ENOMEM;
-		else if (!(h->nlmsg_flags & NLM_F_MULTI))
-			e = 0;
+		else
+			e = keep_message(k, h);
 	}
 	return e;
 }

@@ -253,7 +253,7 @@ int run_kill(const struct run_state *state)
 
 int run_console(const struct guest *g, const char *what, char *out, size_t size)
 {
-	char path[PATH_MAX], *text;
+	char path[PATH_MAX], *text = NULL;
 	size_t len;
 	int r = run_path(g, RUN_CONSOLE, path, sizeof(path));
 

@@ -198,7 +198,7 @@ static int hash(const char *text, unsigned char out[EVP_MAX_MD_SIZE])
 /* RFC 4193 s3.1: fd, 40 bits of the host, 16 bits of the switch. */
 static int choose_net6(const struct taken *t, char out[NAT_CIDR_MAX])
 {
-	unsigned char h[EVP_MAX_MD_SIZE];
+	unsigned char h[EVP_MAX_MD_SIZE] = { 0 };
 	struct in6_addr a = { 0 };
 	char text[INET6_ADDRSTRLEN];
 	uint16_t id;

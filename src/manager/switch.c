@@ -39,7 +39,7 @@ static int has_alias(void *arg, const struct rtnl_link *l)
 int switch_bridge(struct rtnl *r, const struct switch_conf *c, struct rtnl_link *out)
 {
 	struct by_alias b = { .out = out };
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 	char name[IF_NAMESIZE];
 	int e;
 
@@ -76,7 +76,7 @@ static int make_bridge(struct rtnl *r, const struct switch_conf *c, struct err *
 {
 	unsigned char mac[RTNL_MAC_LEN];
 	char name[IF_NAMESIZE], alias[STORE_NAME_MAX + 8];
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 	int e = random_mac(mac);
 
 	if (e == 0)
@@ -204,7 +204,7 @@ int switch_port_make(struct rtnl *r, const struct switch_conf *c, const char *if
 void switch_port_drop(struct rtnl *r, const char *name, const char *port)
 {
 	char alias[STORE_NAME_MAX + 8];
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 
 	if (file_path(alias, sizeof(alias), "vm/%s", name) == 0 &&
 	    rtnl_link_get(r, port, &l) == 0 && strcmp(l.kind, "vlan") == 0 &&
@@ -284,7 +284,7 @@ static int raise_port(void *arg, const char *iface)
 	struct raise *x = arg;
 	struct err *err = x->first ? NULL : x->err;
 	struct uplink *u = NULL;
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 	int e = switch_port_make(x->r, x->c, iface, err);
 
 	if (e == 0)
@@ -362,7 +362,7 @@ static int not_a_bridge(const struct switch_conf *c, int e, struct err *err)
 int switch_up(struct rtnl *r, const struct switch_conf *c, struct err *err)
 {
 	struct raise x = { .r = r, .c = c, .err = err };
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 	int e = switch_bridge(r, c, &l);
 
 	if (e == -EMEDIUMTYPE || (e == -ENODEV && c->type == SWITCH_MANUAL))
@@ -389,7 +389,7 @@ int switch_up(struct rtnl *r, const struct switch_conf *c, struct err *err)
 static int lower_port(void *arg, const char *iface)
 {
 	struct raise *x = arg;
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 
 	if (switch_port(x->r, x->c, iface, &l) < 0)
 		return 0;
@@ -403,7 +403,7 @@ static int lower_port(void *arg, const char *iface)
 void switch_lower_ports(struct rtnl *r, const struct switch_conf *c)
 {
 	struct raise x = { .r = r, .c = c };
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 
 	if (c->type != SWITCH_STANDARD || switch_bridge(r, c, &l) < 0)
 		return;
@@ -435,7 +435,7 @@ static int is_hosts(void *arg, const struct rtnl_addr *a)
 bool switch_carries_host(struct rtnl *r, const struct switch_conf *c)
 {
 	struct carried x = { .c = c };
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 
 	if (switch_bridge(r, c, &l) < 0)
 		return false;
@@ -479,7 +479,7 @@ unsigned int switch_guests(struct rtnl *r, unsigned int bridge, char *out, size_
 int switch_down(struct rtnl *r, const struct switch_conf *c, struct err *err)
 {
 	char name[IF_NAMESIZE];
-	struct rtnl_link l;
+	struct rtnl_link l = { 0 };
 	int e = c->type == SWITCH_MANUAL ? -ENODEV : switch_bridge(r, c, &l);
 
 	if (e == 0) {

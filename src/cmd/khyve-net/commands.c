@@ -38,7 +38,7 @@ static int cmd_status(void *arg, struct control_client *c, const char *operand, 
 	control_reply(c, "in_frames", "%llu", (unsigned long long)s->wire->stats.in_frames);
 	control_reply(c, "in_bytes", "%llu", (unsigned long long)s->wire->stats.in_bytes);
 	control_reply(c, "in_dropped", "%llu",
-		      (unsigned long long)(s->wire->stats.in_dropped + s->gate->dropped));
+		      (unsigned long long)s->wire->stats.in_dropped + s->gate->dropped);
 	control_reply(c, "out_frames", "%llu", (unsigned long long)s->wire->stats.out_frames);
 	control_reply(c, "out_bytes", "%llu", (unsigned long long)s->wire->stats.out_bytes);
 	control_reply(c, "out_dropped", "%llu", (unsigned long long)s->wire->stats.out_dropped);

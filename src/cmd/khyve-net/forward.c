@@ -200,10 +200,20 @@ void forward_format(const struct forward *f, char *out, size_t size)
 		out[0] = '\0';
 }
 
+static bool same_addr(const union forward_addr *a, const union forward_addr *b)
+{
+	if (a->sa.sa_family != b->sa.sa_family)
+		return false;
+	if (a->sa.sa_family == AF_INET6)
+		return a->v6.sin6_port == b->v6.sin6_port &&
+		       a->v6.sin6_scope_id == b->v6.sin6_scope_id &&
+		       IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr);
+	return a->v4.sin_port == b->v4.sin_port && a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+}
+
 bool forward_same_host(const struct forward *a, const struct forward *b)
 {
-	/* The parser has cleared what lies between and behind the members. */
-	return a->udp == b->udp && memcmp(&a->host, &b->host, sizeof(a->host)) == 0;
+	return a->udp == b->udp && same_addr(&a->host, &b->host);
 }
 
 socklen_t forward_addr_len(const union forward_addr *a)

@@ -260,8 +260,11 @@ int main(int argc, char **argv)
 	struct err err = { "out of memory" };
 	int r;
 
-	if (!o || !p)
+	if (!o || !p) {
+		free(o);
+		free(p);
 		return 1;
+	}
 	o->level = LOG_LEVEL_WARN;
 	o->nat = (struct nat_config){ .mtu = NAT_MTU_DEFAULT, .ip4 = true, .ip6 = true };
 	if (parse_options(o, argc, argv, &err) < 0) {
