@@ -380,9 +380,9 @@ void e1000_rx_run(struct e1000 *e)
 {
 	const struct e1000_rx_desc *ring = e1000_ring_map(e, &e->rx);
 
-	if (!dev_is_running(&e->fn.dev) || e->resetting || e->rx_inflight)
-		return;
-	if (!ring || !is_receiving(e) || !find_buffers(e)) {
+	/* Frames that cannot be taken now must not wake the loop again and again. */
+	if (!dev_is_running(&e->fn.dev) || e->resetting || e->rx_inflight || !ring ||
+	    !is_receiving(e) || !find_buffers(e)) {
 		net_want(e->line, 0, false);
 		return;
 	}
@@ -395,8 +395,6 @@ void e1000_rx_run(struct e1000 *e)
 
 void e1000_rx_readable(struct e1000 *e)
 {
-	if (e->rx_inflight)
-		return;
 	e->rx_empty = false;
 	if (is_receiving(e) && !buffers(e)) {
 		e1000_count(e, E1000_STAT_RNBC, 1);

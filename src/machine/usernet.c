@@ -55,7 +55,7 @@ static struct child *child_of(struct usernet *u)
 void usernet_address(uint8_t devfn, char *out)
 {
 	int n = snprintf(out, USERNET_ADDRESS_MAX, "@khyve-net/%d/%u.%u", (int)getpid(),
-			 devfn >> 3u, devfn & 7u);
+			 (unsigned int)devfn >> 3, devfn & 7u);
 
 	if (n < 0 || n >= USERNET_ADDRESS_MAX)
 		abort();

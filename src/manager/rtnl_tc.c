@@ -62,13 +62,16 @@ static int need_hook(struct rtnl *r, unsigned int index)
 static void start_filter(struct rtnl_msg *m, unsigned int index, bool ingress, unsigned int prio,
 			 const char *action, struct nlattr *nests[4])
 {
-	struct {
+	/* One key behind the selector, which matches whatever is there. */
+	union {
 		struct tc_u32_sel sel;
-		struct tc_u32_key key;
-	} all = { .sel = { .flags = TC_U32_TERMINAL, .nkeys = 1 } };
+		uint8_t bytes[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)];
+	} all = { .bytes = { 0 } };
 	struct tcmsg *t =
 		start_tc(m, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, index, parent_of(ingress));
 
+	all.sel.flags = TC_U32_TERMINAL;
+	all.sel.nkeys = 1;
 	t->tcm_info = TC_H_MAKE(prio << 16, htons(ETH_P_ALL));
 	mnl_attr_put_strz(&m->h, TCA_KIND, "u32");
 	nests[0] = mnl_attr_nest_start(&m->h, TCA_OPTIONS);

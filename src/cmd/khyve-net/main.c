@@ -269,6 +269,8 @@ int main(int argc, char **argv)
 	o->nat = (struct nat_config){ .mtu = NAT_MTU_DEFAULT, .ip4 = true, .ip6 = true };
 	if (parse_options(o, argc, argv, &err) < 0) {
 		fprintf(stderr, "khyve-net: %s\n%s", err.text, usage);
+		free(o);
+		free(p);
 		return EXIT_USAGE;
 	}
 	log_set(STDERR_FILENO, o->level);
