@@ -646,9 +646,9 @@ def test_offloads(s):
     try:
         if not offloads("em9")[0]:
             raise Skip("a bond of this kernel has no LRO")
-        eq(offloads("em9"), (True, True))
+        tso = offloads("em9")[1]  # a bond of nothing may have none
         s.ok("switch", "add", "public", "em9")
-        eq(offloads("em9"), (False, True), "LRO, TSO of a port")
+        eq(offloads("em9"), (False, tso), "LRO, TSO of a port")
         s.ok("switch", "remove", "public", "em9")
     finally:
         ip("link", "del", "em9")

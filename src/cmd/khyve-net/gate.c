@@ -3,6 +3,7 @@
 #include "cmd/khyve-net/gate.h"
 
 #include "cmd/khyve-net/nat.h"
+#include "cmd/khyve-net/neigh.h"
 #include "loop/loop.h"
 
 #define ETH_LEN 14u
@@ -36,6 +37,16 @@ void gate_fini(struct gate *g)
 	g->nat = NULL;
 }
 
+/* Whoever opens something is known before the answer. */
+static void introduce(struct gate *g, const uint8_t *frame)
+{
+	uint8_t neigh[NEIGH_FRAME_MAX];
+	size_t len = filter_opens(frame) ? neigh_introduce(frame, neigh) : 0;
+
+	if (len)
+		nat_input(g->nat, neigh, len);
+}
+
 void gate_in(struct gate *g, uint8_t *frame, size_t len)
 {
 	enum filter_verdict verdict = FILTER_DROP;
@@ -52,8 +63,10 @@ void gate_in(struct gate *g, uint8_t *frame, size_t len)
 	/* With no room for more, what is open goes on. */
 	if (verdict == FILTER_PASS && nat_flows(g->nat) >= NAT_FLOWS_MAX && filter_opens(frame))
 		verdict = FILTER_DROP;
-	if (verdict == FILTER_PASS)
-		nat_input(g->nat, frame, len);
-	else
+	if (verdict != FILTER_PASS) {
 		g->dropped++;
+		return;
+	}
+	introduce(g, frame);
+	nat_input(g->nat, frame, len);
 }

@@ -2,6 +2,7 @@
 # Copyright (c) 2026 the khyve authors
 # seconds: 900
 # images: initrd.gz vmlinuz
+# by: hand
 """A guest on a standard switch, by vm, with a network behind its port: IPv4, IPv6, jumbo frames, VLANs, what vm info
 says; and those of tests/vm/test_switch.py that need Debian's kernel, which may not be skipped here."""
 import json
@@ -43,7 +44,7 @@ def switch():
     sh("ip", "netns", "add", NAMESPACE)
     sh("ip", "link", "add", "em9", "type", "veth", "peer", "name", "lan0", "netns", NAMESPACE)
     sh("ip", "link", "set", "em9", "mtu", "9000", "up")
-    for command in ("link set lan0 mtu 9000 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8::1/64 dev lan0 nodad",
+    for command in ("link set lan0 mtu 9000 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8::1/64 dev lan0",
                     "link add link lan0 name lan0.10 type vlan id 10", "addr add 198.51.100.1/24 dev lan0.10",
                     "link set lan0.10 up"):
         lan("ip", *command.split())
@@ -63,7 +64,7 @@ def start():
     serial.wait("# $", 30)
     guest("n=$(cd /sys/bus/pci/devices/0000:00:0c.0 && ls -d virtio*/net/* net/* 2>/dev/null); n=${n##*/};"
           " e=$(ls /sys/bus/pci/devices/0000:00:0d.0/net)")
-    guest("ip addr add 192.0.2.50/24 dev $n && ip -6 addr add 2001:db8::50/64 dev $n nodad && ip link set $n up")
+    guest("ip addr add 192.0.2.50/24 dev $n && ip -6 addr add 2001:db8::50/64 dev $n && ip link set $n up")
     guest("ip addr add 198.51.100.50/24 dev $e && ip link set $e up")
 
 
