@@ -32,6 +32,7 @@ demo-live:
 bench: all
 	@tools/deps.sh test
 	@bench/run
+	@bench/net
 
 fuzz:
 	@tools/deps.sh test
