@@ -275,7 +275,7 @@ static int prune_leases(const char *dir, const struct nat_net *net, struct err *
 	if (r < 0)
 		return r == -ENOENT ? 0 : err_set(err, r, "cannot read the leases in %s", dir);
 	out = malloc(len + 1);
-	for (char *p = text; out && *p;) {
+	for (char *p = text; out && p && *p;) {
 		size_t n = strcspn(p, "\n");
 		char mac[32], address[64];
 		const struct nat_host *h = NULL;

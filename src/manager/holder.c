@@ -92,7 +92,7 @@ static int name_process(const char *pid, char *out, size_t size)
 
 	if (r == 0)
 		r = fd_read_file(path, 256, &name, &len);
-	if (r < 0)
+	if (r < 0 || !name)
 		return r;
 	name[strcspn(name, "\n")] = '\0';
 	r = file_path(out, size, "%s (pid %s)", name, pid);

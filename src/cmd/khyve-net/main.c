@@ -281,7 +281,7 @@ int main(int argc, char **argv)
 	r = p->loop ? start(p, o, &err) : -ENOMEM;
 	if (r < 0) {
 		fprintf(stderr, "khyve-net: %s\n", err.text);
-		return 1;
+		_exit(1);
 	}
 	if (o->ready_fd) {
 		(void)fd_write_full((int)o->ready_fd, "ready\n", 6);
