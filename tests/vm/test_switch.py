@@ -790,6 +790,8 @@ def test_guest_killed(s):
     eq(sorted(links()), ["lo", "tap0", "tap1", "vm-public"], "the guest goes on")
     os.kill(pid, signal.SIGKILL)
     until(lambda: sorted(links()) == ["lo", "vm-public"], "taps are gone")
+    # Descriptors are closed one after the other: the taps go before the lock.
+    until(lambda: s.state("web") == "Stopped", "the lock is free")
     s.ok("start", "web")
     os.kill(s.pid("web"), signal.SIGKILL)
     until(lambda: sorted(links()) == ["lo", "vm-public"], "taps are gone")
