@@ -699,9 +699,11 @@ def test_missing_programs(s):
         os.mkdir(path)
         for name in ("ip", "unshare", "sh", "mount"):
             os.symlink(shutil.which(name), os.path.join(path, name))
-        # The usual folders are searched, too: hide what is in them.
+        # The usual folders are searched, too: hide what is in them behind a file nobody can run.
+        hidden = os.path.join(s.top, "hidden")
+        os.close(os.open(hidden, os.O_CREAT | os.O_WRONLY, 0))
         for name in ("nft", "dnsmasq"):
-            hide = f"mount --bind /dev/null {shutil.which(name)} && chmod 0 {shutil.which(name)} 2>/dev/null;"
+            hide = f"mount --bind {hidden} {shutil.which(name)} || exit 99;"
             p = subprocess.run(["ip", "netns", "exec", w.host, "unshare", "-m", "sh", "-c",
                                 f'mount -t tmpfs none {path}; {hide} exec "$@"', "sh", os.path.abspath(VM), "switch",
                                 "create", "-t", "nat", "home"], env=s.env, cwd=s.top, text=True,
