@@ -1,11 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
-"""NAT switches and forwarded ports, in network namespaces: one is the host, one the world outside, others are guests.
-
-The host is 192.0.2.1 and 2001:db8::1; outside is .254 and ::fe with a name server that knows www.example,
-198.51.100.7 and 2001:db8:7::7, where a server says who asks. Outside has no route to any private network.
-"""
+"""NAT switches and forwarded ports, in the network namespaces of world.py, others being guests."""
 import contextlib
 import json
 import os
@@ -15,111 +11,27 @@ import signal
 import subprocess
 import sys
 
-from harness import VM, Failed, Store, cases_of, eq, match, run, true, until
+import world
+from harness import VM, Store, cases_of, eq, match, run, true, until
+from world import sh
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-NET = os.path.join(HERE, "nat_net.py")
 PATIENCE = float(os.environ.get("KHYVE_PATIENCE", "1"))
 MAC = "58:9c:fc:00:00:0{}"
 GUEST = ('loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
          'network0_type="virtio-net"\nnetwork0_switch="home"\nnetwork0_mac="%s"\n')
 
 
-def sh(*argv, check=True, stdin=None, env=None):
-    r = subprocess.run(argv, input=stdin, text=True, capture_output=True, check=False, env=env,
-                       timeout=60 * PATIENCE)
-    if check and r.returncode:
-        raise Failed(f"{' '.join(argv)}: {r.stdout}{r.stderr}")
-    return r.stdout
-
-
-class World:
-    """The namespaces, and a store whose vm runs in the host's."""
+class World(world.World):
+    """A world for a store whose vm runs on its host, with namespaces for guests."""
 
     def __init__(self, store):
+        super().__init__(store.top, store.dir)
         self.s = store
-        self.id = f"khyvenat-{os.getpid()}"
-        self.host, self.out = f"{self.id}-host", f"{self.id}-out"
-        self.spaces, self.procs = [], []
-        self.resolv = os.path.join(store.top, "resolv.conf")
-        store.write(self.resolv, "nameserver 192.0.2.254\n")
-        # dnsmasq runs as a user of its own.
-        os.chmod(store.top, 0o755)
         store.popen = self.popen
 
     def popen(self, *args, **kw):
         """vm in the host's namespace, with its resolv.conf."""
-        return subprocess.Popen(["ip", "netns", "exec", self.host, "unshare", "-m", "sh", "-c",
-                                 'mount --bind "$0" /etc/resolv.conf && exec "$@"', self.resolv, os.path.abspath(VM),
-                                 *args], env=self.s.env, cwd=self.s.top, text=True, **kw)
-
-    def sh(self, space, *argv, **kw):
-        return sh("ip", "netns", "exec", space, *argv, **kw)
-
-    def add_space(self, name):
-        sh("ip", "netns", "add", name)
-        self.spaces.append(name)
-        self.sh(name, "ip", "link", "set", "lo", "up")
-
-    def script(self, space, text):
-        for line in text.strip().splitlines():
-            self.sh(space, *line.split())
-
-    def spawn(self, space, *argv, env=None):
-        p = subprocess.Popen(["ip", "netns", "exec", space, *argv], stdout=subprocess.PIPE, text=True,
-                             env={**os.environ, **(env or {})})
-        self.procs.append(p)
-        return p
-
-    def serve(self, space, *args, name=""):
-        p = self.spawn(space, sys.executable, NET, "serve", *args, env={"NAME": name})
-        eq(p.stdout.readline(), "ready\n")
-        return p
-
-    def net(self, space, *args):
-        """One of nat_net.py's clients."""
-        return self.sh(space, sys.executable, NET, *args).strip()
-
-    def make(self):
-        self.add_space(self.host)
-        self.add_space(self.out)
-        self.script(self.host, f"""
-            sysctl -q net.ipv6.conf.default.autoconf=0
-            ip link add up0 type veth peer name up0 netns {self.out}
-            ip link set up0 up
-            ip addr add 192.0.2.1/24 dev up0
-            ip addr add 2001:db8::1/64 dev up0 nodad
-            sysctl -q net.ipv6.conf.default.autoconf=1
-            ip route add default via 192.0.2.254""")
-        # A router says that it is one when it is asked whether it is there, too.
-        self.script(self.out, """
-            sysctl -q net.ipv6.conf.all.forwarding=1
-            ip link set up0 up
-            ip addr add 192.0.2.254/24 dev up0
-            ip addr add 2001:db8::fe/64 dev up0 nodad
-            ip addr add 198.51.100.7/32 dev lo
-            ip addr add 2001:db8:7::7/128 dev lo nodad""")
-        # A name server, and a router whose advertisements give the host its way out with IPv6.
-        dns = os.path.join(self.s.top, "outside.conf")
-        self.s.write(dns, "port=53\nno-resolv\nno-hosts\ninterface=up0\nbind-interfaces\nuser=root\npid-file=\n"
-                     "address=/www.example/198.51.100.7\naddress=/www.example/2001:db8:7::7\n"
-                     "enable-ra\ndhcp-range=2001:db8::,ra-only,64\nra-param=up0,4,900\n"
-                     f"dhcp-leasefile={self.s.top}/outside.leases\n")
-        self.spawn(self.out, "dnsmasq", "-k", "-C", dns)
-        self.serve(self.out, "::", "80")
-        self.serve(self.out, "198.51.100.7", "53000", "udp")
-        until(lambda: "default" in self.sh(self.host, "ip", "-6", "route"), "the host learns its router", 20 * PATIENCE)
-
-    def close(self):
-        for space in self.spaces:
-            for pid in sh("ip", "netns", "pids", space, check=False).split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            sh("ip", "netns", "del", space, check=False)
-        for p in self.procs:
-            p.wait()
-
-    # --- guests ---
+        return subprocess.Popen([*self.prefix, os.path.abspath(VM), *args], env=self.s.env, cwd=self.s.top, text=True, **kw)
 
     def guest(self, n, name=None, bridge="vm-home"):
         """A namespace that is connected to the switch like a guest, with the MAC address of the guest's file."""
@@ -156,55 +68,9 @@ class World:
             return m and "tentative" not in text and "default" in self.sh(space, "ip", "-6", "route") and m.group(1)
         return until(look, "an address by router advertisements", 20 * PATIENCE)
 
-    # --- what there is ---
-
-    def state(self):
-        """All that a switch could change on the host."""
-        def sysctl():
-            values = {}
-            for line in self.sh(self.host, "sh", "-c", "grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf "
-                                "/proc/sys/net/ipv4/ip_forward 2>/dev/null || true").splitlines():
-                key, _, value = line.partition(":")
-                if "stable_secret" not in key:
-                    values[key] = value
-            return values
-
-        def files():
-            return sorted(os.path.join(folder, f) for folder, _, names in os.walk(self.s.path(".config"))
-                          for f in [*names, ""])
-        links = sorted(i["ifname"] for i in json.loads(self.sh(self.host, "ip", "-j", "link")))
-        # Times to live count down.
-        routes = re.sub(r" expires \S+", "", self.sh(self.host, "sh", "-c", "ip route; ip -6 route; ip rule"))
-        return {"rules": self.sh(self.host, "nft", "-s", "list", "ruleset"), "links": links, "routes": routes,
-                "sysctl": sysctl(), "files": files(), "conf": self.s.read(self.s.path(".config", "system.conf")),
-                "processes": sorted(name_of(p) for p in sh("ip", "netns", "pids", self.host).split())}
-
-    def same(self, before):
-        now = self.state()
-        for key, old in before.items():
-            if isinstance(old, dict):
-                new = {k: v for k, v in now[key].items() if old.get(k) != v}
-                lost = {k: v for k, v in old.items() if k not in now[key]}
-                eq((new, lost), ({}, {}), key)
-            else:
-                eq(now[key], old, key)
-
-    def dnsmasq(self):
-        """The pids of dnsmasq on the host."""
-        return [int(p) for p in sh("ip", "netns", "pids", self.host).split() if name_of(p) == "dnsmasq"]
-
-    def ruleset(self):
-        return self.sh(self.host, "nft", "-s", "list", "ruleset")
-
-
-def name_of(pid):
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8") as f:
-        return f.read().strip()
-    return "gone"
-
 
 @contextlib.contextmanager
-def world(s):
+def make_world(s):
     w = World(s)
     try:
         w.make()
@@ -236,7 +102,7 @@ def check_guest(w, n=1):
 
 def whole_story(s, firewall=""):
     """From create to destroy, on a host with a firewall."""
-    with world(s) as w:
+    with make_world(s) as w:
         if firewall:
             w.sh(w.host, "sh", "-ec", firewall)
         before = w.state()
@@ -260,23 +126,8 @@ def test_plain(s):
     whole_story(s)
 
 
-DOCKER = """
-    ip link add docker0 type bridge
-    ip addr add 172.17.0.1/16 dev docker0
-    for t in iptables ip6tables; do
-        $t -P FORWARD DROP
-        $t -N DOCKER-USER
-        $t -A FORWARD -j DOCKER-USER
-        $t -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-        $t -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
-        $t -A DOCKER-USER -j RETURN
-    done
-    iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
-"""
-
-
 def test_docker(s):
-    whole_story(s, DOCKER)
+    whole_story(s, world.DOCKER)
 
 
 # What ufw makes of its default: refuse what comes in and what passes through. Written after its documentation.
@@ -359,7 +210,7 @@ def test_firewalld(s):
 
 def test_legacy(s):
     """Rules of iptables-legacy are not touched; a warning says what to type, once it is needed."""
-    with world(s) as w:
+    with make_world(s) as w:
         if not shutil.which("iptables-legacy") or w.sh(w.host, "sh", "-c", "iptables-legacy -P FORWARD DROP || echo no"):
             print("skip legacy: no iptables-legacy in this kernel", flush=True)
             return
@@ -381,8 +232,8 @@ def test_legacy(s):
 
 def test_firewall_written_anew(s):
     """iptables-save and -restore turn our rules into their own form; they are still found, renewed and removed."""
-    with world(s) as w:
-        w.sh(w.host, "sh", "-ec", DOCKER)
+    with make_world(s) as w:
+        w.sh(w.host, "sh", "-ec", world.DOCKER)
         # iptables makes its tables' other chains when it restores them.
         w.sh(w.host, "sh", "-ec", "iptables-save | iptables-restore")
         before = w.state()
@@ -399,7 +250,7 @@ def test_firewall_written_anew(s):
 
 def test_names(s):
     """Guests have names, the same addresses again, and those of their files, whatever they call themselves."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         a, b = w.guest(1), w.guest(2, "web.prod")
         ips = [w.dhcp(a)["ip"], w.dhcp(b)["ip"]]
@@ -418,7 +269,7 @@ def test_names(s):
 
 def test_several(s):
     """Two switches: different networks, no way from one to the other, one stays when the other goes."""
-    with world(s) as w:
+    with make_world(s) as w:
         before = w.state()
         s.ok("switch", "create", "-t", "nat", "home")
         s.ok("switch", "create", "-t", "nat", "other")
@@ -444,7 +295,7 @@ def test_several(s):
 
 def test_inside_stays_inside(s):
     """Nobody outside reaches a guest unasked, a guest has no other address than its own, nor the host's loopback."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         g = w.guest(1)
         s.ok("init")
@@ -471,7 +322,7 @@ def test_inside_stays_inside(s):
 
 
 def test_ports(s):
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         g, h = w.guest(1), w.guest(2)
         s.ok("init")
@@ -516,7 +367,7 @@ def test_ports(s):
 
 def test_without_ip6(s):
     """A host on which somebody has switched IPv6 off."""
-    with world(s) as w:
+    with make_world(s) as w:
         w.sh(w.host, "sysctl", "-q", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
         before = w.state()
         s.ok("switch", "create", "-t", "nat", "home")
@@ -530,7 +381,7 @@ def test_without_ip6(s):
 
 def test_at_once(s):
     """Many commands at the same time: all that they want is there, once."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         for n in range(1, 5):
             s.guest(f"guest{n}", GUEST % MAC.format(n))
@@ -548,7 +399,7 @@ def test_at_once(s):
 
 def test_start(s):
     """A guest that starts finds its switch in order, and a new one is known there."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         for pid in w.dnsmasq():
             os.kill(pid, signal.SIGKILL)
@@ -564,7 +415,7 @@ def test_start(s):
 
 
 def test_ports_refused(s):
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         for n in (1, 2):
             s.guest(f"guest{n}", GUEST % MAC.format(n))
@@ -597,7 +448,7 @@ def test_ports_refused(s):
 
 def test_mends(s):
     """What was killed or removed behind our back comes back with the next command, once."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         rules, pids = w.ruleset(), w.dnsmasq()
         eq(len(pids), 1)
@@ -624,7 +475,7 @@ def test_mends(s):
 
 def test_subnets(s):
     """A network that the host knows in any way is not chosen."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.write(w.resolv, "nameserver 192.168.100.53\n")
         w.sh(w.host, "ip", "route", "add", "172.31.240.0/20", "via", "192.0.2.254", "table", "77")
         w.sh(w.host, "ip", "addr", "add", "10.213.1.9/32", "dev", "lo")
@@ -648,7 +499,7 @@ def test_subnets(s):
 
 def test_on_and_off(s):
     """NAT for a standard switch, and back."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "home")
         before = w.state()
         s.ok("switch", "nat", "home", "on")
@@ -665,7 +516,7 @@ def test_on_and_off(s):
 
 def test_forwarding_was_on(s):
     """What was on before stays on."""
-    with world(s) as w:
+    with make_world(s) as w:
         w.sh(w.host, "sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.accept_redirects=1")
         before = w.state()
         s.ok("switch", "create", "-t", "nat", "home")
@@ -676,7 +527,7 @@ def test_forwarding_was_on(s):
 
 def test_other_store(s):
     """Two stores do not take each other's switches away."""
-    with world(s) as w:
+    with make_world(s) as w:
         s.ok("switch", "create", "-t", "nat", "home")
         rules = w.ruleset()
         other = Store()
@@ -694,7 +545,7 @@ def test_other_store(s):
 
 
 def test_missing_programs(s):
-    with world(s) as w:
+    with make_world(s) as w:
         before = w.state()
         path = os.path.join(s.top, "bin")
         os.mkdir(path)

@@ -160,9 +160,10 @@ class Khyve:
 
 
 class Store:
-    """A store in memory and the vm program."""
+    """A store in memory and the vm program, started by prefix."""
 
-    def __init__(self, folder, **environment):
+    def __init__(self, folder, prefix=(), **environment):
+        self.prefix = list(prefix)
         self.folder = pathlib.Path(folder)
         self.dir = self.folder / "vm.d"
         (self.folder / "khyve.conf").write_text("", encoding="utf-8")
@@ -172,7 +173,7 @@ class Store:
     def vm(self, *args, status=0, seconds=120, **environment):
         """Runs vm; what it printed, both outputs together."""
         try:
-            run = subprocess.run([str(self.folder / "vm"), *map(str, args)], env=self.env | environment, text=True,
+            run = subprocess.run([*self.prefix, str(self.folder / "vm"), *map(str, args)], env=self.env | environment, text=True,
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  timeout=limit(seconds), check=False)
         except subprocess.TimeoutExpired:
