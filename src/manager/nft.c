@@ -21,6 +21,9 @@
 /* nft's limit for a comment is 128 bytes with its NUL. */
 #define OWNER_MAX 120
 #define TABLES_MAX 4096
+/* Whether frames that pass a bridge go through the chains for packets; no such file: no. */
+#define BRIDGE_CALLS "/proc/sys/net/bridge/bridge-nf-call-iptables"
+#define VALUE_MAX 32
 #define IP_TEXT INET_ADDRSTRLEN
 #define IP6_TEXT INET6_ADDRSTRLEN
 
@@ -348,4 +351,41 @@ int nft_apply(const struct nat_net *nets, size_t n, const char *owner, struct er
 		warn_legacy(&nets[i], warning);
 	json_decref(root);
 	return r;
+}
+
+/* Whether any rule names the bridge, or is about ports of bridges. */
+static bool is_named(const json_t *ruleset, const char *bridge)
+{
+	char *text = json_dumps(ruleset, JSON_COMPACT), quoted[IFNAMSIZ + 2];
+	bool named = text && snprintf(quoted, sizeof(quoted), "\"%s\"", bridge) > 0 &&
+		     (strstr(text, quoted) || strstr(text, "\"physdev\""));
+
+	free(text);
+	return named;
+}
+
+void nft_check_bridge(const char *bridge, struct err *warning)
+{
+	const json_t *ruleset;
+	json_t *root = NULL;
+	struct err ignored;
+	char *calls;
+	size_t len;
+	bool on;
+
+	warning->text[0] = '\0';
+	if (fd_read_file(BRIDGE_CALLS, VALUE_MAX, &calls, &len) < 0)
+		return;
+	on = calls[0] == '1';
+	free(calls);
+	if (!on || list_ruleset(&root, &ignored) < 0)
+		return;
+	ruleset = json_object_get(root, "nftables");
+	if (wall_stops_forward(ruleset) && !is_named(ruleset, bridge))
+		err_set(warning, -EPERM,
+			"this host's FORWARD rules also stop what guests send through bridge %s; to "
+			"let it pass: iptables -I FORWARD -i %s -o %s -j ACCEPT, or set "
+			"net.bridge.bridge-nf-call-iptables=0",
+			bridge, bridge, bridge);
+	json_decref(root);
 }

@@ -17,5 +17,10 @@ struct nat_net;
  */
 int nft_apply(const struct nat_net *nets, size_t n, const char *owner, struct err *warning,
 	      struct err *err);
+/*
+ * Whether the packet filter keeps guests on a bridge that is no NAT switch's from each other and from the network
+ * behind it, as with Docker and br_netfilter: then warning says what to do, else it is "".
+ */
+void nft_check_bridge(const char *bridge, struct err *warning);
 
 #endif

@@ -287,3 +287,24 @@ void wall_update(FILE *f, const json_t *ruleset, const json_t *table, const stru
 			put_rules(&w, chain, before, &nets[k]);
 	}
 }
+
+bool wall_stops_forward(const json_t *ruleset)
+{
+	const json_t *item;
+	json_int_t handle;
+	size_t i;
+
+	json_array_foreach(ruleset, i, item)
+	{
+		const json_t *chain = json_object_get(item, "chain");
+		const struct wall w = { .ruleset = ruleset,
+					.family = text_of(chain, "family"),
+					.table = text_of(chain, "table") };
+
+		if (strcmp(w.family, "ip6") != 0 && is_filter(w.family, chain) &&
+		    strcmp(text_of(chain, "hook"), "forward") == 0 &&
+		    find_place(&w, chain, &handle))
+			return true;
+	}
+	return false;
+}

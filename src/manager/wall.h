@@ -4,6 +4,7 @@
 #define MANAGER_WALL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -25,5 +26,7 @@ struct nat_net;
  */
 void wall_update(FILE *f, const json_t *ruleset, const json_t *table, const struct nat_net *nets,
 		 size_t n);
+/* Whether a chain refuses IPv4 packets that pass through this host and that it does not know. */
+bool wall_stops_forward(const json_t *ruleset);
 
 #endif

@@ -650,6 +650,23 @@ def test_not_root(s):
     stopped(s)
 
 
+def test_no_null_device(s):
+    """What keeps the supervisor from starting is named. The machine's own device is not touched: a file hides it."""
+    if os.geteuid() != 0:
+        return
+    s.become(65534)
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    hidden = os.path.join(s.top, "null")
+    os.close(os.open(hidden, os.O_CREAT | os.O_WRONLY, 0o444))
+    p = subprocess.run(["unshare", "-m", "sh", "-c", 'mount --bind "$0" /dev/null || exit 99; exec setpriv --reuid 65534 '
+                        '--clear-groups "$@"', hidden, s.program, "start", "guest"], env=s.env, cwd=s.top, text=True,
+                       stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    eq(p.returncode, 1, p.stderr)
+    match(p.stdout, r"  ! cannot start the supervisor: /dev/null: Permission denied\n$")
+    eq(s.state("guest"), "Stopped")
+
+
 if not os.access(VM, os.X_OK):
     raise Failed(f"{VM} does not exist: set VM")
 run(cases_of(sys.modules[__name__]))

@@ -911,6 +911,52 @@ def test_private(s):
         clean(s)
 
 
+def datagram(mark):
+    """A broadcast frame with UDP in it."""
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28 + len(mark), 1, 0, 64, 17, 0, socket.inet_aton("192.0.2.5"),
+                       socket.inet_aton("192.0.2.255"))
+    total = sum(struct.unpack(">10H", head))
+    head = head[:10] + struct.pack(">H", ~(total + (total >> 16)) & 0xffff) + head[12:]
+    return (FRAME[:12] + b"\x08\0" + head + struct.pack(">HHHH", 999, 999, 8 + len(mark), 0) + mark.encode()).ljust(60, b"\0")
+
+
+def test_bridge_filter(s):
+    """Where frames of bridges go through the host's rules, which refuse them: a warning says what to type."""
+    try:
+        with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "w", encoding="utf-8") as f:
+            f.write("1\n")
+    except OSError:
+        raise Skip("this kernel has no br_netfilter") from None
+    setup(s)
+    r = s.vm("start", s.guest("one", MINIMAL + nic("public")), status=0)
+    eq(r.err, "")
+    start(s, "two", nic("public"))
+    inject(s, "one", datagram("before"))
+    until(lambda: seen(s, "two", "before"), "it passes")
+    s.ok("poweroff", "-f", "two")
+    sh("iptables", "-P", "FORWARD", "DROP")
+    r = s.vm("start", "two", status=0)
+    m = re.fullmatch("vm: WARNING: this host's FORWARD rules also stop what guests send through bridge vm-public; to let it "
+                     "pass: (iptables .*), or set net.bridge.bridge-nf-call-iptables=0\n", r.err)
+    true(m, r.err)
+    inject(s, "one", datagram("dropped"))
+    inject(s, "one", frame("passes"))
+    until(lambda: seen(s, "two", "passes"), "what is not IP passes")
+    eq(seen(s, "two", "dropped"), None, "the rules drop it")
+    sh("sh", "-ec", m.group(1))
+    inject(s, "one", datagram("after"))
+    until(lambda: seen(s, "two", "after"), "it passes again")
+    s.ok("poweroff", "-f", "two")
+    eq(s.vm("start", "two", status=0).err, "")
+    stop(s, "one", "two")
+    sh("iptables", "-F", "FORWARD")
+    s.ok("switch", "create", "-t", "nat", "home")
+    s.guest("three", MINIMAL + nic("home"))
+    eq(s.vm("start", "three", status=0).err, "", "a NAT switch has its rules")
+    stop(s, "three")
+    clean(s)
+
+
 def test_span(s):
     setup(s, "-a", "10.8.0.1/24")
     start(s, "one", nic("public"))

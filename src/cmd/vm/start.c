@@ -18,8 +18,11 @@
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "manager/keys.h"
+#include "manager/nft.h"
 #include "manager/plan.h"
+#include "manager/rtnl.h"
 #include "manager/super.h"
+#include "manager/switch.h"
 #include "util/clock.h"
 #include "util/fd.h"
 #include "util/macros.h"
@@ -93,6 +96,17 @@ static int spawn_supervisor(char **argv, int report)
 	return -r;
 }
 
+/* What a spawn that failed may have failed at: it does not tell. */
+static const char *spawn_culprit(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return "/dev/null: ";
+	close(fd);
+	return "";
+}
+
 /* The supervisor works elsewhere, where a relative path in KHYVE names nothing. */
 static int settle_khyve(struct err *err)
 {
@@ -131,7 +145,8 @@ int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err
 	fd_close(&moved);
 	if (r < 0) {
 		close(pipe_fd[0]);
-		return err_set(err, r, "cannot start the supervisor: %s", strerror(-r));
+		return err_set(err, r, "cannot start the supervisor: %s%s", spawn_culprit(),
+			       strerror(-r));
 	}
 	return pipe_fd[0];
 }
@@ -181,6 +196,28 @@ static void warn_text(void *arg, const char *text)
 	ui_warning("%s", text);
 }
 
+/* Bridges whose frames the host's packet filter drops; none of them is there before its first guest. */
+static void warn_bridges(const struct plan *p)
+{
+	struct rtnl_link bridge;
+	struct err warning;
+	struct rtnl *r;
+
+	if (geteuid() != 0 || rtnl_open(&r, NULL) < 0)
+		return;
+	for (size_t i = 0; i < p->net_count; i++) {
+		const struct switch_conf *c = &p->nets[i].network;
+
+		if (p->nets[i].kind != PLAN_NET_TAP || !c->name[0] || c->type == SWITCH_NAT ||
+		    switch_bridge(r, c, &bridge) < 0)
+			continue;
+		nft_check_bridge(bridge.name, &warning);
+		if (warning.text[0])
+			ui_warning("%s", warning.text);
+	}
+	rtnl_close(r);
+}
+
 static void show_warnings(const struct guest *g, const struct gconf *conf, const struct plan *p)
 {
 	keys_check(conf, warn_text, NULL);
@@ -191,6 +228,7 @@ static void show_warnings(const struct guest *g, const struct gconf *conf, const
 		ui_warning("%s: the screen on %s is open to everybody who can reach this host; set "
 			   "vnc_password, or graphics_listen=\"127.0.0.1\"",
 			   g->name, p->screen);
+	warn_bridges(p);
 }
 
 /* Compiles the guest's file, so that what is wrong with it is said here. */
