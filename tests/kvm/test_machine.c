@@ -29,7 +29,7 @@
 #define ENTRY_64 0x200
 
 struct box {
-	char dir[32], kernel[48], socket[48], screen[48];
+	char dir[32], kernel[48], socket[48], screen[48], line[48];
 	struct conf *conf;
 	struct machine *m;
 	/* The person: what to do, and whether all answers were right. */
@@ -77,6 +77,7 @@ static struct box *box_new(const uint8_t *code, size_t len)
 	snprintf(b->kernel, sizeof(b->kernel), "%s/kernel", b->dir);
 	snprintf(b->socket, sizeof(b->socket), "%s/control", b->dir);
 	snprintf(b->screen, sizeof(b->screen), "%s/screen", b->dir);
+	snprintf(b->line, sizeof(b->line), "%s/line", b->dir);
 	write_kernel(b->kernel, code, len);
 	b->conf = conf_new();
 	set(b, "name", "test");
@@ -113,6 +114,18 @@ static int unix_connect(const char *path)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		fd_close(&fd);
+	return fd;
+}
+
+/* The other end of network lines: they are up as long as it listens. */
+static int unix_listen(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	CHECK_EQ(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	CHECK_EQ(listen(fd, 8), 0);
 	return fd;
 }
 
@@ -384,6 +397,69 @@ static void test_reset_storm(void)
 	box_free(b);
 }
 
+/* --- cables --- */
+
+#define ONE "virtio-net-0:4.0="
+#define TWO "e1000-0:5.0="
+
+/* The next line is an error of that name. Its text is the person's to read. */
+static bool say_wrong(int fd, const char *line, const char *name)
+{
+	char text[256];
+	ssize_t n;
+
+	if (fd_write_full(fd, line, strlen(line)) < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	return n > 0 && strncmp(text, "err ", 4) == 0 && strstr(text, name);
+}
+
+static bool hears(int fd, const char *line, const char *answer)
+{
+	char reply[8192];
+
+	return say(fd, line, reply, sizeof(reply)) && strcmp(reply, answer) == 0;
+}
+
+static bool pull_cables(struct box *b, int fd)
+{
+	(void)b;
+	return hears(fd, "link\n", ONE "up\n" TWO "up\nok\n") &&
+	       hears(fd, "link e1000-0:5.0 down\n", TWO "down\nok\n") &&
+	       hears(fd, "link\n", ONE "up\n" TWO "down\nok\n") &&
+	       hears(fd, "link 0 down\n", ONE "down\nok\n") &&
+	       hears(fd, "link 1 up\n", TWO "up\nok\n") &&
+	       hears(fd, "link 1 up\n", TWO "up\nok\n") &&
+	       hears(fd, "link\n", ONE "down\n" TWO "up\nok\n") &&
+	       say_wrong(fd, "link 2 up\n", "no network card 2") &&
+	       say_wrong(fd, "link virtio-rnd-0:4.1 up\n", "no network card virtio-rnd-0:4.1") &&
+	       say_wrong(fd, "link 0 sideways\n", "link CARD up|down") &&
+	       say_wrong(fd, "link 0\n", "link CARD up|down") &&
+	       hears(fd, "link\n", ONE "down\n" TWO "up\nok\n");
+}
+
+/* The control socket's link, with a device in between that is no card. */
+static void test_cables(void)
+{
+	struct box *b = box_new(idle_code, sizeof(idle_code));
+	int line = unix_listen(b->line);
+	char backend[64];
+
+	snprintf(backend, sizeof(backend), "socket:%s", b->line);
+	set(b, "pci.0.4.0.device", "virtio-net");
+	set(b, "pci.0.4.0.backend", backend);
+	set(b, "pci.0.4.1.device", "virtio-rnd");
+	set(b, "pci.0.5.0.device", "e1000");
+	set(b, "pci.0.5.0.backend", backend);
+	box_make(b);
+	CHECK_EQ(box_run(b, pull_cables), MACHINE_EXIT_POWEROFF);
+	CHECK(b->pleased);
+	close(line);
+	unlink(b->line);
+	box_free(b);
+}
+
 /* --- where we come from --- */
 
 /* With SIGCHLD ignored by our parent no child could be waited for, and its number would soon be somebody else's. */
@@ -423,6 +499,7 @@ static const struct test_case cases[] = {
 	{ "pause and resume: the last word counts", test_last_word_counts },
 	{ "a guest that asks twice is reset once", test_reset_once },
 	{ "a guest that resets itself for ever does not fill the log", test_reset_storm },
+	{ "a person pulls cables and plugs them in", test_cables },
 	{ "descriptors: as many as the host allows", test_descriptor_limit },
 	{ "ignored signals are not inherited", test_inherited_signals },
 };

@@ -103,6 +103,17 @@ def forward():
     harness.wait_until(lambda: ask_guest() == b"hello\n", 30, "answer through the forward")
 
 
+def cable():
+    """Pulled and plugged in by the control socket."""
+    khyve = state["khyve"]
+    (card,) = khyve.control("link")
+    check_equal(khyve.control(f"link {card} down"), {card: "down"}, "the answer of the control socket")
+    shell("until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 1; done; echo cable=out", "^cable=out$")
+    check_equal(khyve.control("link 0 up"), {card: "up"}, "the answer of the control socket")
+    shell("until [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 1; done; echo cable=in", "^cable=in$")
+    harness.wait_until(lambda: ask_guest() == b"hello\n", 60, "answer after the cable was out")
+
+
 def helpers():
     return machine.processes(r"^khyve-net ")
 
@@ -134,5 +145,5 @@ def clean_up(_failed):
 
 
 harness.main([("create", create), ("DHCP and router advertisement", addresses), ("ping", ping),
-              ("TCP from outside", download), ("TCP to the outside", upload), ("a forward", forward),
+              ("TCP from outside", download), ("TCP to the outside", upload), ("a forward", forward), ("a cable", cable),
               ("kill -9 khyve-net", kill_helper), ("kill -9 khyve", end)], clean_up, chained=True)
