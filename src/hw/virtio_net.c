@@ -29,10 +29,13 @@ struct PACKED vnet_config {
 
 _Static_assert(sizeof(struct vnet_config) == 17, "virtio 1.2 s5.1.4");
 
+enum { VHOST_AUTO, VHOST_ON, VHOST_OFF };
+
 struct vnet_conf {
 	struct net_spec net;
 	char *mac;
 	uint64_t mtu;
+	int vhost;
 };
 
 /* --- the line --- */
@@ -77,6 +80,7 @@ static void link_look(struct vnet *n)
 	n->announce = up && (n->features & VNET_F_GUEST_ANNOUNCE);
 	if (n->features & VNET_F_STATUS)
 		virtio_config_changed(&n->v);
+	vnet_vhost_link(n);
 }
 
 static void vnet_line_changed(struct dev *d, bool up)
@@ -96,6 +100,13 @@ static bool vnet_link(struct dev *d, int plug)
 	return n->link;
 }
 
+/* With vhost-net only what cannot be sent now comes here, to be given back. */
+static void send_waiting(struct vnet *n, unsigned int pair)
+{
+	if (!vnet_vhost_update(n, pair) || !n->vhost[pair].running)
+		vnet_tx_start(n, pair);
+}
+
 static void vnet_batch_end(struct dev *d)
 {
 	struct vnet *n = vnet_of(virtio_of(d));
@@ -104,7 +115,7 @@ static void vnet_batch_end(struct dev *d)
 		bool sent = vnet_tx_finish(n, i), received = vnet_rx_finish(n, i);
 
 		if (sent && dev_is_running(d))
-			vnet_tx_start(n, i);
+			send_waiting(n, i);
 		if (received && dev_is_running(d))
 			vnet_rx_kick(n, i);
 	}
@@ -149,7 +160,7 @@ static uint64_t vnet_features(struct virtio *v)
 		f |= VNET_F_MTU;
 	if (n->pairs > 1)
 		f |= VNET_F_MQ;
-	return f;
+	return f & ~vnet_vhost_lacks(n);
 }
 
 static uint64_t vnet_config_read(struct virtio *v, uint32_t offset, unsigned int size)
@@ -175,11 +186,15 @@ static void vnet_kick(struct virtio *v, unsigned int q)
 	struct vnet *n = vnet_of(v);
 	unsigned int pairs = n->features & VNET_F_MQ ? n->pairs : 1; /* s5.1.2 */
 
-	if (q == 2 * pairs && (n->features & VNET_F_CTRL_VQ))
+	if (q == 2 * pairs && (n->features & VNET_F_CTRL_VQ)) {
 		vnet_ctrl_kick(n, q);
-	else if (q < 2 * pairs && q % 2)
-		vnet_tx_start(n, q / 2);
-	else if (q < 2 * pairs)
+		return;
+	}
+	if (q >= 2 * pairs)
+		return;
+	if (q % 2)
+		send_waiting(n, q / 2);
+	else if (!vnet_vhost_update(n, q / 2))
 		vnet_rx_kick(n, q / 2);
 }
 
@@ -206,11 +221,19 @@ static void vnet_stopped(struct virtio *v)
 {
 	struct vnet *n = vnet_of(v);
 
+	for (unsigned int i = 0; i < n->pairs; i++)
+		vnet_vhost_stop(n, i);
+	n->vhost_failed = false;
 	driver_state_reset(n);
 	net_set_offloads(n->line, 0);
 	net_set_queues(n->line, 1);
 	for (unsigned int i = 0; i < n->pairs; i++)
 		vnet_rx_forget(n, i);
+}
+
+static void vnet_rewired(struct virtio *v)
+{
+	vnet_vhost_rewire(vnet_of(v));
 }
 
 static unsigned int vnet_in_flight(struct virtio *v)
@@ -230,6 +253,7 @@ static const struct virtio_desc vnet_desc = {
 	.started = vnet_started,
 	.stopped = vnet_stopped,
 	.in_flight = vnet_in_flight,
+	.rewired = vnet_rewired,
 };
 
 /* --- life cycle --- */
@@ -260,6 +284,16 @@ static uint16_t choose_mtu(uint64_t mtu, const struct net_info *info)
 	return (uint16_t)mtu;
 }
 
+static int vhost_choose(struct vnet *n, int how, struct err *err)
+{
+	struct err why;
+	int r = how == VHOST_OFF ? -ENOTSUP : vnet_vhost_init(n, how == VHOST_ON ? err : &why);
+
+	if (r < 0)
+		vnet_vhost_fini(n);
+	return how == VHOST_ON ? r : 0;
+}
+
 static int vnet_init(struct dev *d, const struct env *env, const void *conf, struct err *err)
 {
 	static const struct dev_net_events events = {
@@ -288,6 +322,9 @@ static int vnet_init(struct dev *d, const struct env *env, const void *conf, str
 	r = queues_init(n, err);
 	if (r < 0)
 		return r;
+	r = vhost_choose(n, c->vhost, err);
+	if (r < 0)
+		return err_prefix(err, r, "%s: vhost=on", env->name);
 	dev_timer_init(&n->stall, d, vnet_stalled);
 	return virtio_init(&n->v, &vnet_desc, 2 * n->pairs + 1, err);
 }
@@ -296,6 +333,7 @@ static void vnet_fini(struct dev *d)
 {
 	struct vnet *n = vnet_of(virtio_of(d));
 
+	vnet_vhost_fini(n);
 	virtio_fini(&n->v);
 	net_close(n->line);
 	if (n->overflow)
@@ -308,8 +346,10 @@ static void vnet_pause(struct dev *d)
 {
 	struct vnet *n = vnet_of(virtio_of(d));
 
-	for (unsigned int i = 0; i < n->pairs; i++)
+	for (unsigned int i = 0; i < n->pairs; i++) {
+		vnet_vhost_stop(n, i);
 		vnet_rx_pause(n, i);
+	}
 	if (!n->in_flight)
 		dev_paused(d);
 }
@@ -324,6 +364,8 @@ static void vnet_resume(struct dev *d)
 	virtio_resume(virtio_of(d));
 }
 
+static const char *const vhost_choices[] = { "auto", "on", "off", NULL };
+
 static const struct conf_key vnet_keys[] = {
 	NET_SPEC_KEYS(struct vnet_conf, net),
 	{ .name = "mac",
@@ -336,6 +378,12 @@ static const struct conf_key vnet_keys[] = {
 	  .min = NET_MTU_MIN,
 	  .max = NET_MTU_MAX,
 	  .help = "tell the guest this MTU; default: the backend's, if it is not 1500" },
+	{ .name = "vhost",
+	  .type = CONF_ENUM,
+	  .offset = offsetof(struct vnet_conf, vhost),
+	  .def = "auto",
+	  .choices = vhost_choices,
+	  .help = "let the kernel move the frames of a tap; auto: if it can" },
 	CONF_KEY_END
 };
 

@@ -111,13 +111,18 @@ static uint8_t set_pairs(struct vnet *n, uint8_t cmd, const uint8_t *data)
 	unsigned int pairs = get_le16(data);
 
 	(void)cmd;
-	if (!pairs || pairs > n->pairs || net_set_queues(n->line, pairs) < 0)
+	if (!pairs || pairs > n->pairs)
 		return ACK_ERR;
-	for (unsigned int i = pairs; i < n->active; i++)
+	for (unsigned int i = pairs; i < n->active; i++) {
+		vnet_vhost_stop(n, i);
 		vnet_rx_pause(n, i);
+	}
+	if (net_set_queues(n->line, pairs) < 0)
+		return ACK_ERR;
 	n->active = pairs;
 	for (unsigned int i = 0; i < pairs; i++)
-		vnet_rx_kick(n, i);
+		if (!vnet_vhost_update(n, i))
+			vnet_rx_kick(n, i);
 	return ACK_OK;
 }
 

@@ -4,6 +4,7 @@
 #define HW_VIRTIO_NET_PRIV_H
 
 #include "back/net.h"
+#include "back/vhost.h"
 #include "hw/mac.h"
 #include "util/macros.h"
 #include "virtio/virtio.h"
@@ -123,6 +124,17 @@ struct vnet_filter {
 	uint64_t vlans[VNET_VLANS / 64];
 };
 
+/* A queue pair as vhost-net has it. Index 0 receives, 1 sends. */
+struct vnet_vhost {
+	int fd;
+	bool running;
+	bool stale; /* what waits at the tap came while the link was down */
+	struct vhost_ring rings[2];
+	struct dev_event call[2]; /* interrupts that cannot go straight to the guest */
+	struct dev_event err[2]; /* broken rings */
+	int kick[2];
+};
+
 struct vnet {
 	struct virtio v;
 	struct net *line;
@@ -137,6 +149,8 @@ struct vnet {
 	struct dev_timer stall;
 	struct vnet_rxq *rx; /* one per pair */
 	struct vnet_txq *tx;
+	struct vnet_vhost *vhost; /* one per pair, or NULL: not used */
+	bool vhost_failed; /* it did not start: not used for this driver */
 	uint8_t *overflow; /* of all receive requests */
 	size_t overflow_size;
 	struct virtq_chain chain; /* the one being looked at */
@@ -181,6 +195,24 @@ void vnet_rx_give_up(struct vnet *n, unsigned int pair);
 void vnet_rx_pause(struct vnet *n, unsigned int pair);
 /* The driver has gone: forgets its chains, unless the line still uses them (then vnet_rx_finish does). Any thread. */
 void vnet_rx_forget(struct vnet *n, unsigned int pair);
+
+/* --- vhost-net; lock held --- */
+/* 0, or -errno with a text; then vnet_vhost_fini is due. */
+int vnet_vhost_init(struct vnet *n, struct err *err);
+void vnet_vhost_fini(struct vnet *n);
+/*
+ * Gives the pair to the kernel or takes it back, as things stand. Loop's thread. True: receiving is not ours, even
+ * while the kernel does not have it.
+ */
+bool vnet_vhost_update(struct vnet *n, unsigned int pair);
+/* Takes the pair back at once. Any thread. */
+void vnet_vhost_stop(struct vnet *n, unsigned int pair);
+/* Interrupts or bus master have changed. Any thread. */
+void vnet_vhost_rewire(struct vnet *n);
+/* The link has changed. Loop's thread. */
+void vnet_vhost_link(struct vnet *n);
+/* Features that the driver does not get with vhost-net. */
+uint64_t vnet_vhost_lacks(const struct vnet *n);
 
 /* --- control (s5.1.6.5); loop's thread, lock held --- */
 void vnet_ctrl_kick(struct vnet *n, unsigned int q);

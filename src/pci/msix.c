@@ -81,6 +81,18 @@ void pci_msix_fire(struct pci_fn *fn, unsigned int vector)
 	deliver(fn, &fn->msix[vector]);
 }
 
+int pci_msix_fd(struct pci_fn *fn, unsigned int vector)
+{
+	struct pci_msix_vector *v;
+
+	if (vector >= fn->desc->msix.vectors)
+		return -1;
+	v = &fn->msix[vector];
+	if (!may_fire(fn, v) || !(v->routed || pci_msi_addr_ok(fn, addr_of(v))) || !route(fn, v))
+		return -1;
+	return v->msi.fd;
+}
+
 void pci_msix_flush(struct pci_fn *fn)
 {
 	if (!pci_msix_enabled(fn))
@@ -211,4 +223,6 @@ void pci_msix_bar_write(struct dev *d, uint64_t offset, unsigned int size, uint6
 	write_dword(fn, offset, (uint32_t)value);
 	if (size == 8)
 		write_dword(fn, offset + 4, (uint32_t)(value >> 32));
+	if (fn->desc->msix_changed)
+		fn->desc->msix_changed(fn);
 }

@@ -64,6 +64,8 @@ struct pci_desc {
 	void (*config_written)(struct pci_fn *fn, unsigned int offset, unsigned int size);
 	/* Before the core answers a config read of it, for windows (virtio 1.2 s4.1.4.9). May be NULL. */
 	void (*config_reading)(struct pci_fn *fn, unsigned int offset, unsigned int size);
+	/* After the guest wrote to the MSI-X table. May be NULL. Lock held. */
+	void (*msix_changed)(struct pci_fn *fn);
 	/* BAR bar was mapped at addr, or unmapped (addr == UINT64_MAX). May be NULL. Lock held. */
 	void (*bar_moved)(struct pci_fn *fn, unsigned int bar, uint64_t addr);
 };
@@ -124,6 +126,11 @@ static inline struct pci_fn *pci_fn_of(struct dev *d)
  */
 void pci_msix_fire(struct pci_fn *fn, unsigned int vector);
 bool pci_msix_enabled(const struct pci_fn *fn);
+/*
+ * For others than us (vhost): an eventfd that is as good as pci_msix_fire(), until something of the vector, of MSI-X or
+ * of bus master changes (config_written, msix_changed). -1: there is none now.
+ */
+int pci_msix_fd(struct pci_fn *fn, unsigned int vector);
 void pci_intx_set(struct pci_fn *fn, bool level);
 void pci_irq_raise(struct pci_fn *fn);
 void pci_irq_lower(struct pci_fn *fn);

@@ -187,8 +187,11 @@ static void queue_vector_write(void *m, unsigned int i, uint64_t value)
 	struct virtio_queue *q = selected(v);
 
 	(void)i;
-	if (q)
-		q->vector = vector_check(v, value);
+	if (!q)
+		return;
+	q->vector = vector_check(v, value);
+	if (v->desc->rewired)
+		v->desc->rewired(v);
 }
 
 static uint64_t queue_enable_read(void *m, unsigned int i)
@@ -359,6 +362,14 @@ static void cfg_reading(struct pci_fn *fn, unsigned int offset, unsigned int siz
 	put_le32(pci_cfg(fn, v->cap_cfg + CAP_EXTRA), (uint32_t)value);
 }
 
+static void msix_changed(struct pci_fn *fn)
+{
+	struct virtio *v = container_of(fn, struct virtio, fn);
+
+	if (v->desc->rewired)
+		v->desc->rewired(v);
+}
+
 static void cfg_written(struct pci_fn *fn, unsigned int offset, unsigned int size)
 {
 	struct virtio *v = container_of(fn, struct virtio, fn);
@@ -367,6 +378,7 @@ static void cfg_written(struct pci_fn *fn, unsigned int offset, unsigned int siz
 	/* COMMAND: with bus master on again, there may be work that was not looked at */
 	if (offset <= 4 && fn->dma.on)
 		virtio_resume(v);
+	msix_changed(fn);
 	if (hits_data(v, offset, size) && cfg_aim(v, &a))
 		window_write(&fn->dev, a.offset, a.size,
 			     get_le32(pci_cfg(fn, v->cap_cfg + CAP_EXTRA)) &
@@ -417,6 +429,7 @@ void virtio_regs_describe(struct virtio *v)
 		.msix = { .vectors = (uint16_t)(v->nqueues + 1), .bar = 0, .pba = MSIX_PBA },
 		.caps = v->caps,
 		.config_written = cfg_written,
+		.msix_changed = msix_changed,
 		.config_reading = cfg_reading,
 	};
 	add_cap(v, CAP_COMMON, VIRTIO_WIN_COMMON, COMMON_SIZE, 0);

@@ -83,6 +83,12 @@ void virtio_push(struct virtio *v, unsigned int q, uint32_t generation, uint16_t
 void virtio_flush(struct virtio *v, unsigned int q)
 {
 	if (virtio_queue_ready(v, q) && virtq_publish(&v->queues[q].vq))
+		virtio_interrupt(v, q);
+}
+
+void virtio_interrupt(struct virtio *v, unsigned int q)
+{
+	if (virtio_queue_ready(v, q))
 		interrupt(v, v->queues[q].vector, VIRTIO_ISR_QUEUE);
 }
 
@@ -101,7 +107,45 @@ void virtio_kick_again(struct virtio *v, unsigned int q)
 void virtio_notify(struct virtio *v, unsigned int q)
 {
 	if (q < v->nqueues)
-		fd_event_set(v->queues[q].kick.fd);
+		fd_event_set(v->queues[q].bell.bell.fd);
+}
+
+/* Lets kicks go to fd. If the host has no doorbell for it, they come through virtio_notify(). */
+static void redirect(struct virtio *v, struct virtio_queue *q, int fd)
+{
+	pci_doorbell_del(&v->fn, &q->bell);
+	q->bell.bell.fd = fd;
+	(void)pci_doorbell_add(&v->fn, &q->bell);
+}
+
+void virtio_lend(struct virtio *v, unsigned int q, int kick, struct virtio_lent *out)
+{
+	struct virtio_queue *vq = &v->queues[q];
+
+	assert(virtio_queue_ready(v, q) && !vq->lent && vq->vq.popped == vq->vq.pushed);
+	*out = (struct virtio_lent){ .desc = vq->vq.desc,
+				     .avail = vq->vq.avail,
+				     .used = vq->vq.used,
+				     .size = vq->vq.size,
+				     .next = vq->vq.last_avail };
+	vq->lent = true;
+	redirect(v, vq, kick);
+}
+
+void virtio_take_back(struct virtio *v, unsigned int q, uint16_t next)
+{
+	struct virtio_queue *vq = &v->queues[q];
+
+	assert(vq->lent);
+	vq->lent = false;
+	virtq_go_on(&vq->vq, next);
+	redirect(v, vq, vq->kick.fd);
+	virtio_kick_again(v, q);
+}
+
+int virtio_call_fd(struct virtio *v, unsigned int q)
+{
+	return pci_msix_fd(&v->fn, v->queues[q].vector);
 }
 
 static void kicked(struct dev_event *e)

@@ -58,6 +58,8 @@ struct virtio_desc {
 	 * none, so that memory which the driver takes back is never written late. NULL: never any.
 	 */
 	unsigned int (*in_flight)(struct virtio *v);
+	/* Bus master or the ways of interrupts have changed: of interest while a queue is lent. Any thread. May be NULL. */
+	void (*rewired)(struct virtio *v);
 };
 
 struct virtio_queue {
@@ -68,6 +70,7 @@ struct virtio_queue {
 	gpa_t rings[3]; /* descriptors, avail, used */
 	struct dev_event kick;
 	struct pci_doorbell bell;
+	bool lent;
 };
 
 /* The first member of every virtio model's instance. */
@@ -121,5 +124,20 @@ void virtio_fail(struct virtio *v, const char *why);
 void virtio_config_changed(struct virtio *v);
 /* Runs the kick callback again soon (budget used up). */
 void virtio_kick_again(struct virtio *v, unsigned int q);
+
+/*
+ * A queue may be lent to somebody who serves it without us (vhost). It must be ready, with no chain out. From then on
+ * kicks go to the eventfd given here, and the functions above must not be used on it. Lock held, any thread.
+ */
+struct virtio_lent {
+	void *desc, *avail, *used;
+	uint16_t size, next; /* next: the avail index */
+};
+void virtio_lend(struct virtio *v, unsigned int q, int kick, struct virtio_lent *out);
+/* Goes on at avail index next, with a kick. After a reset of the driver too. */
+void virtio_take_back(struct virtio *v, unsigned int q, uint16_t next);
+/* An eventfd that interrupts for queue q while nothing is rewired, or -1: then through virtio_interrupt(). */
+int virtio_call_fd(struct virtio *v, unsigned int q);
+void virtio_interrupt(struct virtio *v, unsigned int q);
 
 #endif

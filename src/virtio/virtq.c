@@ -266,6 +266,14 @@ bool virtq_is_empty(const struct virtq *q)
 	return !queue_live(q) || ring_load16(&q->avail->idx) == q->last_avail;
 }
 
+void virtq_go_on(struct virtq *q, uint16_t next)
+{
+	if (!q->size)
+		return;
+	q->last_avail = next;
+	q->used_idx = q->signalled_used = ring_load16(&q->used->idx);
+}
+
 static const struct iovec *chain_side(const struct virtq_chain *c, bool writable, int *n)
 {
 	*n = writable ? c->nwrite : c->nread;

@@ -56,6 +56,8 @@ bool virtq_publish(struct virtq *q);
 /* Tells the guest whether to kick. After enabling returns true, the queue has entries already: pop again. */
 bool virtq_set_notify(struct virtq *q, bool on);
 bool virtq_is_empty(const struct virtq *q);
+/* Somebody else has served the queue up to avail index next, and published all of it. */
+void virtq_go_on(struct virtq *q, uint16_t next);
 
 /* Copies between a buffer and a byte offset of one direction of the chain. Return bytes copied. */
 size_t virtq_read(const struct virtq_chain *c, size_t offset, void *buf, size_t len);

@@ -35,6 +35,7 @@ struct tb_opts {
 	bool faults; /* wrap every disk and every line in the fault engine */
 	bool no_doorbells; /* doorbells cannot be registered: writes reach the handlers */
 	bool no_slots; /* slots cannot be added */
+	bool msi_fds; /* vectors have eventfds, as with KVM: then tb_irqs() counts nothing */
 	bool screen; /* there is one, for a display */
 };
 

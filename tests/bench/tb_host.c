@@ -36,15 +36,17 @@ static void host_irq_set(void *arg, unsigned int gsi, bool level)
 
 static int host_msi_new(void *arg, struct bus_msi *m)
 {
-	(void)arg;
-	(void)m;
+	const struct tb *tb = arg;
+
+	if (tb->opts.msi_fds)
+		m->fd = fd_event_new();
 	return 0;
 }
 
 static void host_msi_free(void *arg, struct bus_msi *m)
 {
 	(void)arg;
-	(void)m;
+	fd_close(&m->fd);
 }
 
 static int host_msi_update(void *arg, struct bus_msi *m)

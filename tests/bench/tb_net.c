@@ -17,9 +17,10 @@ struct net *tb_net_open(struct tb *tb, const struct net_spec *spec, struct err *
 
 	assert(tb->nnets < TB_MAX_NETS);
 	*t = (struct tb_line){ 0 };
-	if (spec->backend && strcmp(spec->backend, "none") == 0) {
+	if (spec->backend) {
 		t->line = net_open(tb->loop, spec, err);
-		assert(t->line);
+		if (!t->line)
+			return NULL;
 	} else {
 		int rc = net_open_pair(tb->loop, queues, DEPTH, &t->line, &t->peer);
 

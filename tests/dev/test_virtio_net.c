@@ -2,6 +2,10 @@
 /* Copyright (c) 2026 the khyve authors */
 #include "dev/test_virtio_net.h"
 
+#include <unistd.h>
+
+#include "util/fd.h"
+
 /* Configuration, sending, and the life of the network card; receiving and control have their own files. */
 
 static void test_config(void)
@@ -84,6 +88,8 @@ static void test_settings(void)
 	refused("mtu=65536\n", "mtu");
 	refused("queues=9\n", "queues");
 	refused("bakend=tap0\n", "bakend");
+	refused("vhost=maybe\n", "vhost");
+	refused("vhost=on\n", "is no tap");
 	setup_conf("mac=5A-00-00-00-00-Fe\n", 0, 2);
 	CHECK_EQ(tb_r8(d, TB_V_BAR, TB_V_CONFIG), 0x5a);
 	CHECK_EQ(tb_r8(d, TB_V_BAR, TB_V_CONFIG + 5), 0xfe);
@@ -601,6 +607,54 @@ static void test_broken_chains(void)
 	}
 }
 
+/* A queue that somebody else serves for a while: its kicks go there, and it goes on where that one stopped. */
+static void test_lent(void)
+{
+	struct virtio *v;
+	struct virtio_lent lent;
+	int fd = fd_event_new();
+
+	setup(F_BASE);
+	v = virtio_of(d);
+	tx_send(64, 1);
+	tx_check(64, 1);
+	dev_lock(d);
+	virtio_lend(v, 1, fd, &lent);
+	dev_unlock(d);
+	CHECK_EQ(lent.size, QUEUE_SIZE);
+	CHECK_EQ(lent.next, 1);
+	CHECK(lent.desc == tb_mem(tb, vq[1].desc, 16));
+	CHECK(lent.used == tb_mem(tb, vq[1].used, 16));
+	for (unsigned int i = 2; i < 4; i++) {
+		make_frame(64, i, NULL);
+		tx_post_hdr(1, NULL, 64);
+		tb_virtio_kick(d, 1);
+		CHECK_EQ(fd_event_clear(fd), 1);
+		CHECK_EQ(tb_vq_used_idx(&vq[1]), 1);
+	}
+	/* the first of the two was served there */
+	tb_vq_put16(&vq[1], vq[1].used + 2, 2);
+	dev_lock(d);
+	virtio_take_back(v, 1, 2);
+	dev_unlock(d);
+	tx_check(64, 3);
+	tx_check_none();
+	CHECK_EQ(tb_vq_used_idx(&vq[1]), 3);
+	tb_irqs(d, 2);
+	vq[1].seen = 3;
+	/* a driver's reset while it is away */
+	dev_lock(d);
+	virtio_lend(v, 1, fd, &lent);
+	dev_unlock(d);
+	tb_virtio_set_status(d, 0);
+	dev_lock(d);
+	virtio_take_back(v, 1, 7);
+	dev_unlock(d);
+	start(F_BASE, 2);
+	check_works();
+	close(fd);
+}
+
 static const struct test_case cases[] = {
 	{ "net configuration", test_config },
 	{ "net features", test_features },
@@ -629,6 +683,7 @@ static const struct test_case cases[] = {
 	{ "net DRIVER_OK without queues", test_no_queues },
 	{ "net frames before the driver", test_before_driver },
 	{ "VQ-27 broken chains", test_broken_chains },
+	{ "virtio: a queue lent", test_lent },
 };
 
 int main(int argc, char **argv)
