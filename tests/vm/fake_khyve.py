@@ -13,7 +13,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   slow=N       come up after N seconds
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
-Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX" sends a frame by
+Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
 descriptor N, "frames N" answers what came by it.
 """
 import os
@@ -119,8 +119,9 @@ class Fake:
         if line == "status":
             answer = self.status()
         elif line.startswith("inject "):
-            _, fd, frame = line.split()
-            os.write(int(fd), VNET_HEADER + bytes.fromhex(frame))
+            _, fd, frame, times = line.split()
+            for _ in range(int(times)):
+                os.write(int(fd), VNET_HEADER + bytes.fromhex(frame))
         elif line.startswith("frames "):
             answer = [f"frame={f.hex()}" for f in self.taps[int(line.split()[1])]]
         elif line == "reset":

@@ -725,8 +725,8 @@ def frame(mark, vlan=None):
     return (head + mark.encode()).ljust(60, b"\0")
 
 
-def inject(s, name, data, fd=4):
-    control(s, name, f"inject {fd} {data.hex()}")
+def inject(s, name, data, fd=4, times=1):
+    control(s, name, f"inject {fd} {data.hex()} {times}")
 
 
 def seen(s, name, mark, fd=4):
@@ -998,22 +998,41 @@ def test_span(s):
     clean(s)
 
 
+def flood_rate(send, count):
+    """Bits per second that count() tells while send() gives more, once the burst is over."""
+    begin, first = time.time(), None
+    while time.time() - begin < 4:
+        send()
+        time.sleep(0.001)
+        if not first and time.time() - begin > 1:
+            first = time.time(), count()
+    return 8 * (count() - first[1]) / (time.time() - first[0])
+
+
+def check_rate(send, count):
+    """Within 5 per cent of 4 Mbit/s. On a busy machine a sender may not come to send that much."""
+    for _ in range(5):
+        rate = flood_rate(send, count)
+        if rate > 3_800_000:
+            break
+    true(3_800_000 < rate < 4_200_000, f"{rate:.0f} bits per second at 4 Mbit/s")
+
+
 def test_limits(s):
+    """Within 5 per cent, both ways."""
     setup(s, "-a", "10.8.0.1/24")
-    start(s, "web", nic("public", limit_in="8M"))
-    match(sh("tc", "qdisc", "show", "dev", "tap0"), "qdisc tbf 1: root .*rate 8Mbit burst 128Kb")
-    # A second of traffic takes about a second: 1 MB and the burst.
+    start(s, "web", nic("public", limit_in="4M"))
+    match(sh("tc", "qdisc", "show", "dev", "tap0"), "qdisc tbf 1: root .*rate 4Mbit burst 128Kb")
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     out.bind(("vm-public", 0))
-    begin = time.time()
-    while time.time() - begin < 1.5:
+
+    def send():
         for _ in range(20):
             with contextlib.suppress(OSError):
                 out.send(frame("x").ljust(1500, b"\0"))
-        time.sleep(0.001)
-    got = int(ipj("-s", "link", "show", "tap0")[0]["stats64"]["tx"]["bytes"])
+
+    check_rate(send, lambda: int(ipj("-s", "link", "show", "tap0")[0]["stats64"]["tx"]["bytes"]))
     out.close()
-    true(1_000_000 < got < 2_500_000, f"{got} bytes in 1.5 seconds at 8 Mbit/s")
     stop(s, "web")
     ip("link", "add", "probe", "type", "bridge")
     sh("tc", "qdisc", "add", "dev", "probe", "clsact")
@@ -1021,7 +1040,7 @@ def test_limits(s):
         need("policing", "tc", "filter", "add", "dev", "probe", "ingress", "protocol", "all", "u32", "match", "u32", "0",
              "0", "action", "police", "rate", "1mbit", "burst", "100k")
     except Skip:
-        s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="8M"))
+        s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="4M"))
         match(s.vm("start", "web", status=1).out, r"network0_limit_out: .* \(this needs the kernel's cls_u32 and act_police\)")
         eq(sorted(links()), ["lo", "probe", "vm-public"])
         raise
@@ -1030,16 +1049,12 @@ def test_limits(s):
         if "tap0" not in links():
             clean(s)
     s.ok("switch", "create", "-a", "10.8.0.1/24", "public")
-    s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="8M"))
+    s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="4M"))
     s.ok("start", "web")
-    match(sh("tc", "filter", "show", "dev", "tap0", "ingress"), "police .*rate 8Mbit burst 128Kb")
+    match(sh("tc", "filter", "show", "dev", "tap0", "ingress"), "police .*rate 4Mbit burst 128Kb")
     data = frame("y").ljust(1500, b"\0")
-    begin = time.time()
-    while time.time() - begin < 1.5:
-        inject(s, "web", data)
-    dropped = int(re.search(r"dropped (\d+)", sh("tc", "-s", "filter", "show", "dev", "tap0", "ingress")).group(1))
-    passed = int(ipj("-s", "link", "show", "vm-public")[0]["stats64"]["rx"]["bytes"])
-    true(passed < 2_500_000, f"{passed} bytes passed, {dropped} packets dropped")
+    check_rate(lambda: inject(s, "web", data, times=20),
+               lambda: int(ipj("-s", "link", "show", "vm-public")[0]["stats64"]["rx"]["bytes"]))
     stop(s, "web")
     clean(s)
 

@@ -185,6 +185,7 @@ class Store:
     def edit(self, name, **keys):
         """Sets keys of a guest's file through vm configure."""
         script = self.folder / "editor"
+        keys = {key: str(value) for key, value in keys.items()}
         script.write_text("#!/usr/bin/env python3\n"
                           "import os, re, sys\n"
                           "text = open(sys.argv[1]).read()\n"

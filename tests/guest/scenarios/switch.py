@@ -2,6 +2,7 @@
 # Copyright (c) 2026 the khyve authors
 # seconds: 900
 # images: initrd.gz vmlinuz
+# network: own
 # by: hand
 """A guest on a standard switch, by vm, with a network behind its port: IPv4, IPv6, jumbo frames, VLANs, what vm info
 says; and those of tests/vm/test_switch.py that need Debian's kernel, which may not be skipped here."""
