@@ -449,17 +449,29 @@ struct guests {
 	size_t size, len;
 };
 
+/* Whether the name is in the list; a guest may have several cards. */
+static bool is_listed(const char *list, const char *name, size_t len)
+{
+	for (const char *p = list; *p; p += strcspn(p, ","), p += strspn(p, ", ")) {
+		if (strcspn(p, ",") == len && strncmp(p, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int add_guest(void *arg, const struct rtnl_link *l)
 {
 	struct guests *g = arg;
 	const char *name = l->alias + strlen(TAP_ALIAS);
-	int n;
+	int n, len;
 
 	if (l->master != g->bridge || strncmp(l->alias, TAP_ALIAS, strlen(TAP_ALIAS)) != 0)
 		return 0;
+	len = (int)strcspn(name, "/");
+	if (is_listed(g->out, name, (size_t)len))
+		return 0;
 	g->count++;
-	n = snprintf(g->out + g->len, g->size - g->len, "%s%.*s", g->len ? ", " : "",
-		     (int)strcspn(name, "/"), name);
+	n = snprintf(g->out + g->len, g->size - g->len, "%s%.*s", g->len ? ", " : "", len, name);
 	if (n > 0 && (size_t)n < g->size - g->len)
 		g->len += (size_t)n;
 	else

@@ -784,6 +784,7 @@ def test_guest_killed(s):
     """Nothing stays, whoever is killed."""
     setup(s)
     start(s, "web", nic("public") + nic("public", 1))
+    eq(fails(s, "switch", "destroy", "public"), "switch public is in use by web: stop them first")
     supervisor, pid = s.supervisor("web"), s.pid("web")
     os.kill(supervisor, signal.SIGKILL)
     until(lambda: not alive(supervisor), "end")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of user-mode networking under vm: the real khyve-net, a stand-in for khyve."""
+import json
 import os
 import signal
 import socket
@@ -91,6 +92,21 @@ def test_default(s):
         until(lambda: "link=up" in command(s, "status"), "the link is up")
     s.ok("poweroff", "-f", "guest")
     stopped(s)
+
+
+def test_info(s):
+    """What the guest uses and how much, as khyve-net knows it."""
+    start(s)
+    card = json.loads(s.ok("info", "--json", "guest"))["guests"][0]["network-interfaces"][0]
+    eq((card["active-device"], card["addresses"], card["bytes-out"]), ("khyve-net", [], 0))
+    with cable(s) as c:
+        # The guest 10.0.2.15 pings its router.
+        c.send(bytes.fromhex("52550a0002020200000000010800" "4500001c00010000400162d00a00020f0a000202" "0800f7fd00010001"))
+        until(lambda: "guest4=10.0.2.15" in command(s, "status"), "it is seen")
+        match(s.ok("info", "guest"), r"active-device: khyve-net\n    bytes-in: \d+ .*\n    bytes-out: 42 .*\n    addresses: 10\.0\.2\.15\n")
+    s.ok("poweroff", "-f", "guest")
+    stopped(s)
+    true("active-device" not in s.ok("info", "guest"), "the guest is off")
 
 
 def test_asked_for(s):

@@ -8,19 +8,28 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "manager/ctl.h"
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/port.h"
 #include "manager/rtnl.h"
 #include "manager/tap.h"
+#include "manager/usernet.h"
+#include "util/err.h"
+#include "util/macros.h"
 #include "util/str.h"
 
 #define ADDRESSES_SIZE 512
 
+#define USER_DEVICE "khyve-net"
+#define USER_MS 1000
+
 /* What a running guest's card is on the host. */
 struct net_state {
-	struct rtnl_link tap;
+	struct rtnl_link tap; /* with user-mode networking only its name and bytes mean anything */
+	bool user;
 	char bridge[IF_NAMESIZE];
 	char addresses[ADDRESSES_SIZE]; /* with blanks between */
 };
@@ -93,6 +102,30 @@ static void find_addresses(const struct vm *vm, struct rtnl *r, struct gconf *co
 		(void)rtnl_neigh_each(r, note_neigh, &w);
 }
 
+/* What its khyve-net tells; in_ is what came from the guest. */
+static bool find_user(const struct guest *g, unsigned n, struct net_state *s)
+{
+	static const char *const keys[] = { "guest4", "guest6" };
+	char socket[32], reply[2048], text[INET6_ADDRSTRLEN];
+	const struct ctl_where net = { .g = g, .socket = socket, .who = USER_DEVICE };
+	struct err ignored;
+
+	if (file_path(socket, sizeof(socket), USERNET_CONTROL, n) < 0 ||
+	    ctl_command_at(&net, "status", USER_MS, reply, sizeof(reply), &ignored) < 0 ||
+	    str_copy(s->tap.name, sizeof(s->tap.name), USER_DEVICE) < 0)
+		return false;
+	s->user = true;
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		if (ctl_value(reply, keys[i], text, sizeof(text)) == 0)
+			note_address(s, text);
+	}
+	if (ctl_value(reply, "in_bytes", text, sizeof(text)) == 0)
+		(void)str_u64(text, &s->tap.rx_bytes);
+	if (ctl_value(reply, "out_bytes", text, sizeof(text)) == 0)
+		(void)str_u64(text, &s->tap.tx_bytes);
+	return true;
+}
+
 static bool find_state(const struct vm *vm, const struct guest *g, struct gconf *conf, unsigned n,
 		       struct net_state *s)
 {
@@ -102,6 +135,8 @@ static bool find_state(const struct vm *vm, const struct guest *g, struct gconf 
 	bool found;
 
 	*s = (struct net_state){ .bridge = "" };
+	if (port_is_user(g, conf, n))
+		return find_user(g, n, s);
 	if (rtnl_open(&r, NULL) < 0)
 		return false;
 	found = device && *device ? rtnl_link_get(r, device, &s->tap) == 0
@@ -132,8 +167,10 @@ void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf
 	printf("    fixed-device: %s\n", or_text(gconf_getf(conf, "network%u_device", n), "-"));
 	if (!running || !find_state(vm, g, conf, n, &s))
 		return;
-	printf("    active-device: %s\n    desc: %s\n    mtu: %u\n    bridge: %s\n", s.tap.name,
-	       or_text(s.tap.alias, "-"), s.tap.mtu, or_text(s.bridge, "-"));
+	printf("    active-device: %s\n", s.tap.name);
+	if (!s.user)
+		printf("    desc: %s\n    mtu: %u\n    bridge: %s\n", or_text(s.tap.alias, "-"),
+		       s.tap.mtu, or_text(s.bridge, "-"));
 	/* What the host sends, the guest receives. */
 	ui_bytes(s.tap.tx_bytes, text, sizeof(text));
 	printf("    bytes-in: %s\n", text);
@@ -154,7 +191,7 @@ static void add_state(json_t *o, const struct net_state *s)
 
 	set_text(o, "active-device", s->tap.name);
 	set_text(o, "desc", s->tap.alias);
-	json_object_set_new(o, "mtu", json_integer(s->tap.mtu));
+	json_object_set_new(o, "mtu", s->user ? json_null() : json_integer(s->tap.mtu));
 	set_text(o, "bridge", s->bridge);
 	json_object_set_new(o, "bytes-in", json_integer((json_int_t)s->tap.tx_bytes));
 	json_object_set_new(o, "bytes-out", json_integer((json_int_t)s->tap.rx_bytes));

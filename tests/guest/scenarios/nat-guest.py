@@ -19,7 +19,7 @@ import world  # noqa: E402  pylint: disable=wrong-import-position
 LEASE = (r"printf '#!/bin/sh\n[ $1 = bound ] || exit 0\nip addr add $ip/$mask dev eth0\n"
          r"ip route add default via $router\necho nameserver $dns > /etc/resolv.conf\necho search $domain >> /etc/resolv.conf\n"
          r"echo lease=$ip,$router,$dns,$domain\n' > /lease; chmod 755 /lease; modprobe af_packet")
-CARDS = {"web": ("virtio-net", "172.31.1.2"), "db": ("e1000", "172.31.1.3")}
+CARDS = {"web": ("virtio-net", "172.31.1.3"), "db": ("e1000", "172.31.1.2")}
 folder = harness.make_folder()
 place = world.World(folder, folder / "vm.d")
 state = {"serial": {}}
@@ -82,9 +82,9 @@ def outside():
 
 def names():
     """Guests find each other, and the host's dnsmasq knows them."""
-    guest("web", "ping -c 2 -w 30 db.vm", r"^PING db\.vm \((172\.31\.1\.3|fd[0-9a-f:]+)\)")
-    guest("db", "ping -4 -c 2 -w 30 web", r"^PING web \(172\.31\.1\.2\)")
-    check_equal(place.net(place.host, "ask", "172.31.1.1", "web.vm", "A"), "172.31.1.2", "what dnsmasq says of web.vm")
+    guest("web", "ping -c 2 -w 30 db.vm", r"^PING db\.vm \((172\.31\.1\.2|fd[0-9a-f:]+)\)")
+    guest("db", "ping -4 -c 2 -w 30 web", r"^PING web \(172\.31\.1\.3\)")
+    check_equal(place.net(place.host, "ask", "172.31.1.1", "web.vm", "A"), "172.31.1.3", "what dnsmasq says of web.vm")
 
 
 def iperf(space, address, port, *options):
