@@ -172,26 +172,6 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 	return r;
 }
 
-static int move_stage(const struct store *s, const char *stage, const struct guest *g,
-		      struct err *err)
-{
-	int r = 0;
-
-	if (renameat2(AT_FDCWD, stage, AT_FDCWD, g->dir, RENAME_NOREPLACE) < 0)
-		r = -errno;
-	/*
-	 * File systems without that flag refuse it. Their rename replaces at most an empty folder.
-	 */
-	if (r == -EINVAL || r == -ENOSYS)
-		r = rename(stage, g->dir) < 0 ? -errno : 0;
-	if (r == -EEXIST || r == -ENOTEMPTY)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", g->dir);
-	if (r < 0)
-		return err_set(err, r, "cannot make %s: %s", g->dir, strerror(-r));
-	r = file_sync_dir(s->dir);
-	return r < 0 ? err_set(err, r, "%s: %s", s->dir, strerror(-r)) : 0;
-}
-
 int guest_create(const struct store *s, const char *name, const struct guest_spec *spec,
 		 struct err *err)
 {
@@ -224,7 +204,7 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	}
 	r = fill_stage(conf, stage, name, spec, err);
 	if (r == 0)
-		r = move_stage(s, stage, &g, err);
+		r = guest_move(stage, &g, err);
 	if (r < 0)
 		(void)file_remove_tree(AT_FDCWD, stage);
 	fd_close(&lock);
@@ -232,12 +212,28 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	return r;
 }
 
-/* Loads the guest's file under the lock that serialises edits. */
-static int edit_begin(const struct guest *g, struct gconf **conf, int *lock, struct err *err)
+/* Locks the folder that has the guest's name now: it may have been renamed and another one made. */
+static int lock_guest(const struct guest *g)
+{
+	struct stat a, b;
+
+	for (;;) {
+		int fd = lock_dir(g->dir, true);
+
+		if (fd < 0)
+			return fd;
+		if (fstat(fd, &a) == 0 && stat(g->dir, &b) == 0 && a.st_ino == b.st_ino &&
+		    a.st_dev == b.st_dev)
+			return fd;
+		close(fd);
+	}
+}
+
+int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, struct err *err)
 {
 	int r;
 
-	*lock = lock_dir(g->dir, true);
+	*lock = lock_guest(g);
 	if (*lock < 0)
 		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
 	r = gconf_load(g->conf, conf, err);
@@ -246,7 +242,7 @@ static int edit_begin(const struct guest *g, struct gconf **conf, int *lock, str
 	return r;
 }
 
-static void edit_end(struct gconf *conf, int lock)
+void guest_edit_end(struct gconf *conf, int lock)
 {
 	gconf_free(conf);
 	close(lock);
@@ -286,7 +282,7 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	const char *last;
 	struct gconf *conf;
 	unsigned n;
-	int lock, r = edit_begin(g, &conf, &lock, err);
+	int lock, r = guest_edit_begin(g, &conf, &lock, err);
 
 	if (r < 0)
 		return r;
@@ -308,7 +304,7 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 		if (r < 0)
 			unlink(path);
 	}
-	edit_end(conf, lock);
+	guest_edit_end(conf, lock);
 	return r;
 }
 
@@ -328,7 +324,7 @@ int guest_add_network(const struct guest *g, const char *network, struct err *er
 
 	if (!store_name_valid(network))
 		return err_set(err, -EINVAL, "invalid switch name - '%.64s'", network);
-	r = edit_begin(g, &conf, &lock, err);
+	r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
 	for (; (last = gconf_getf(conf, "network%u_type", n)); n++) {
@@ -348,7 +344,7 @@ int guest_add_network(const struct guest *g, const char *network, struct err *er
 		r = set_numbered(conf, "network", place, "switch", network, err);
 	if (r == 0)
 		r = gconf_save(conf, g->conf, err);
-	edit_end(conf, lock);
+	guest_edit_end(conf, lock);
 	return r;
 }
 
@@ -375,13 +371,13 @@ int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
 {
 	struct gconf *conf;
 	const char *type;
-	int lock, r = edit_begin(g, &conf, &lock, err);
+	int lock, r = guest_edit_begin(g, &conf, &lock, err);
 
 	if (r < 0)
 		return r;
 	type = gconf_getf(conf, "network%u_type", n);
 	if (!type || is_free(type)) {
-		edit_end(conf, lock);
+		guest_edit_end(conf, lock);
 		return err_set(err, -ENOENT,
 			       "%s has no network interface %u; 'vm info %s' shows them", g->name,
 			       n, g->name);
@@ -398,7 +394,7 @@ int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
 	}
 	if (r == 0)
 		r = gconf_save(conf, g->conf, err);
-	edit_end(conf, lock);
+	guest_edit_end(conf, lock);
 	return r;
 }
 
@@ -408,7 +404,7 @@ int guest_need_macs(const struct guest *g, struct err *err)
 	const char *type, *mac;
 	bool changed = false;
 	char made[24];
-	int lock, r = edit_begin(g, &conf, &lock, err);
+	int lock, r = guest_edit_begin(g, &conf, &lock, err);
 
 	if (r < 0)
 		return r;
@@ -425,7 +421,7 @@ int guest_need_macs(const struct guest *g, struct err *err)
 	}
 	if (r == 0 && changed)
 		r = gconf_save(conf, g->conf, err);
-	edit_end(conf, lock);
+	guest_edit_end(conf, lock);
 	return r;
 }
 
@@ -434,7 +430,7 @@ int guest_need_uuid(const struct guest *g, struct err *err)
 	struct gconf *conf;
 	const char *uuid;
 	char made[40];
-	int lock, r = edit_begin(g, &conf, &lock, err);
+	int lock, r = guest_edit_begin(g, &conf, &lock, err);
 
 	if (r < 0)
 		return r;
@@ -446,6 +442,6 @@ int guest_need_uuid(const struct guest *g, struct err *err)
 		if (r == 0)
 			r = gconf_save(conf, g->conf, err);
 	}
-	edit_end(conf, lock);
+	guest_edit_end(conf, lock);
 	return r;
 }

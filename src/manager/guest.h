@@ -8,6 +8,7 @@
 #include "manager/store.h"
 
 struct err;
+struct gconf;
 
 /* What vm create takes. NULL or 0: what the template says. */
 struct guest_spec {
@@ -20,6 +21,20 @@ struct guest_spec {
 /* Makes a guest from a template, whole or not at all. -EEXIST if there is one of that name. */
 int guest_create(const struct store *s, const char *name, const struct guest_spec *spec,
 		 struct err *err);
+/* Gives a whole folder the place and name of a guest that does not exist. -EEXIST. */
+int guest_move(const char *from, const struct guest *to, struct err *err);
+/*
+ * Gives the guest another name. Only with the supervisor's lock, which has to be dropped by the new
+ * name, *out. If it is killed, the guest has the old name or the new one.
+ */
+int guest_rename(const struct store *s, const struct guest *g, const char *name, struct guest *out,
+		 struct err *err);
+/*
+ * Loads the guest's file under the lock that serialises edits; guest_edit_end frees both. Who has
+ * changed it calls gconf_save before.
+ */
+int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, struct err *err);
+void guest_edit_end(struct gconf *conf, int lock);
 /* Adds disk image diskN.img of size bytes with the emulation of the last disk. */
 int guest_add_disk(const struct guest *g, uint64_t size, struct err *err);
 /* Adds a network interface of the last one's type, connected to a switch. */

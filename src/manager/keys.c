@@ -169,24 +169,34 @@ static void unknown_text(const char *key, const char *pattern, char *out, size_t
 		out[0] = '\0';
 }
 
+enum keys_kind keys_find(const char *key, char *text, size_t size)
+{
+	char pattern[KEY_MAX];
+
+	text[0] = '\0';
+	if (!key_pattern(key, pattern, sizeof(pattern))) {
+		(void)str_copy(text, size, "unknown key");
+		return KEYS_UNKNOWN;
+	}
+	if (is_in(pattern, used_keys, ARRAY_LEN(used_keys)))
+		return KEYS_USED;
+	if (is_in(pattern, quiet_keys, ARRAY_LEN(quiet_keys)))
+		return KEYS_QUIET;
+	if (is_in(pattern, later_keys, ARRAY_LEN(later_keys))) {
+		if (snprintf(text, size, "'%.64s' has no effect", key) < 0)
+			text[0] = '\0';
+		return KEYS_LATER;
+	}
+	unknown_text(key, pattern, text, size);
+	return KEYS_UNKNOWN;
+}
+
 static void check_key(struct check *c, const struct gconf_line *line)
 {
-	char pattern[KEY_MAX], text[TEXT_MAX / 2];
+	char text[TEXT_MAX / 2];
 
-	if (!key_pattern(line->key, pattern, sizeof(pattern))) {
-		warn_line(c, line, "unknown key");
-		return;
-	}
-	if (is_in(pattern, used_keys, ARRAY_LEN(used_keys)) ||
-	    is_in(pattern, quiet_keys, ARRAY_LEN(quiet_keys)))
-		return;
-	if (is_in(pattern, later_keys, ARRAY_LEN(later_keys))) {
-		if (snprintf(text, sizeof(text), "'%.64s' has no effect", line->key) > 0)
-			warn_line(c, line, text);
-		return;
-	}
-	unknown_text(line->key, pattern, text, sizeof(text));
-	warn_line(c, line, text);
+	if (keys_find(line->key, text, sizeof(text)) >= KEYS_LATER)
+		warn_line(c, line, text);
 }
 
 /* A second line of a key that is not read, because the first one counts. */

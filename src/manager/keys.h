@@ -3,7 +3,18 @@
 #ifndef MANAGER_KEYS_H
 #define MANAGER_KEYS_H
 
+#include <stddef.h>
+
 struct gconf;
+
+/* What a key of a guest file is good for. */
+enum keys_kind { KEYS_USED, KEYS_QUIET, KEYS_LATER, KEYS_UNKNOWN };
+
+/*
+ * Looks a key up. KEYS_QUIET: accepted, nothing to decide here; KEYS_LATER: a key of vm-bhyve whose
+ * effect is missing. For these and KEYS_UNKNOWN text says so, with the nearest known key.
+ */
+enum keys_kind keys_find(const char *key, char *text, size_t size);
 
 /*
  * Looks for what a person would want to know about a guest file before the guest starts: unknown

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "manager/file.h"
 #include "manager/guest.h"
 #include "manager/guestconf.h"
 #include "manager/keys.h"
@@ -123,6 +124,33 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 	if (c == 0 && geteuid() == 0)
 		c = nat_sync_guest(&vm->store, &warning, &err);
 	return c < 0 ? ui_error("%s", err.text) : 0;
+}
+
+int verb_rename(struct vm *vm, int argc, char **argv)
+{
+	struct err err, warning;
+	struct guest g, to;
+	int lock, r;
+
+	if (ui_option(argc, argv, "") != -1 || argc - optind != 2)
+		return ui_usage(vm);
+	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
+		return VM_FAILED;
+	lock = run_lock_supervisor(&g);
+	if (lock < 0 || refuse_running(&g)) {
+		run_unlock_supervisor(&g, &lock);
+		return ui_error("%s must be stopped to be renamed", g.name);
+	}
+	to = g;
+	r = guest_rename(&vm->store, &g, argv[optind + 1], &to, &err);
+	run_unlock_supervisor(&to, &lock);
+	if (r < 0)
+		return ui_error("%s", err.text);
+	if (store_autostart(&vm->store, g.name))
+		ui_warning("vm_list still names %s: 'vm startall' will not find it", g.name);
+	if (geteuid() == 0 && nat_sync_guest(&vm->store, &warning, &err) < 0)
+		return ui_error("%s", err.text);
+	return 0;
 }
 
 static int add_disk(const struct guest *g, const char *size_text)
@@ -250,20 +278,47 @@ static int edit_file(const char *editor, const char *path)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : VM_FAILED;
 }
 
+/* One of the files that a guest with cloud-init gets its first settings from. */
+static int edit_seed(const struct guest *g, const char *editor, const char *which)
+{
+	static const char *const files[] = { "meta-data", "network-config", "user-data" };
+	char path[PATH_MAX], seed[PATH_MAX];
+	bool known = false;
+	int c;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		known |= strcmp(which, files[i]) == 0;
+	if (!known)
+		return ui_error("'%s' is none of: meta-data network-config user-data", which);
+	if (file_path(path, sizeof(path), "%s/.cloud-init/%s", g->dir, which) < 0 ||
+	    run_path(g, "seed.iso", seed, sizeof(seed)) < 0)
+		return ui_error("%s: the path is too long", g->dir);
+	if (access(path, F_OK) < 0)
+		return ui_error("cloud-init is not enabled for this guest");
+	c = access(seed, F_OK) < 0 ? 0
+				   : ui_ask("cloud-init has run already. changes won't take "
+					    "effect. edit anyway?");
+	if (c)
+		return c == UI_NO ? 0 : c;
+	return edit_file(editor, path);
+}
+
 int verb_configure(struct vm *vm, int argc, char **argv)
 {
-	const char *editor = getenv("EDITOR");
+	const char *env = getenv("EDITOR"), *editor = env && *env ? env : "vi";
 	struct gconf *conf;
 	struct guest g;
 	struct err err;
 	int status;
 
-	if (argc != 2)
+	if (argc != 2 && argc != 3)
 		return ui_usage(vm);
 	if (store_find(&vm->store, argv[1], &g) < 0)
 		return ui_error("cannot locate configuration file for virtual machine: %s",
 				argv[1]);
-	status = edit_file(editor && *editor ? editor : "vi", g.conf);
+	if (argc == 3)
+		return edit_seed(&g, editor, argv[2]);
+	status = edit_file(editor, g.conf);
 	if (status)
 		return status;
 	if (gconf_load(g.conf, &conf, &err) < 0)

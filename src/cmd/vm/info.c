@@ -4,17 +4,16 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "manager/file.h"
 #include "manager/guestconf.h"
+#include "ui_json.h"
 #include "util/macros.h"
 #include "util/str.h"
 
-#define JSON_VERSION 1
 #define RULE "------------------------"
 
 struct info {
@@ -221,32 +220,21 @@ static int show_named(struct info *info, int argc, char **argv)
 
 int verb_info(struct vm *vm, int argc, char **argv)
 {
-	static const struct option longs[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	struct info info = { .vm = vm };
-	json_t *root;
-	int c, r;
+	bool json;
+	int r;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'j') {
-			ui_error("Illegal option %s", argv[optind - 1]);
-			return ui_usage(vm);
-		}
-		if (!info.guests)
-			info.guests = json_array();
-	}
+	if (ui_json_option(argc, argv, &json) < 0)
+		return ui_usage(vm);
+	info.guests = json ? json_array() : NULL;
 	if (optind < argc)
 		r = show_named(&info, argc - optind, argv + optind);
 	else
 		r = store_each(&vm->store, show_guest, &info) < 0
 			    ? ui_error("not all guests in %s can be read", vm->store.dir)
 			    : 0;
-	if (info.guests && r == 0) {
-		root = json_pack("{s:i, s:O}", "version", JSON_VERSION, "guests", info.guests);
-		json_dumpf(root, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(root);
-	}
+	if (json && r == 0)
+		return ui_json_print(json_pack("{s:o}", "guests", info.guests));
 	json_decref(info.guests);
 	return r;
 }

@@ -4,22 +4,22 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "manager/guestconf.h"
 #include "manager/table.h"
+#include "ui_json.h"
 #include "util/macros.h"
 #include "util/str.h"
 
-#define JSON_VERSION 1
 #define TEXT 64
 
 struct listing {
 	struct vm *vm;
 	bool running_only, verbose, json;
+	const char *tag; /* NULL: all */
 	struct table *table;
 	json_t *guests;
 };
@@ -163,25 +163,6 @@ static void add_row(struct listing *l, const struct row *row)
 	table_add(l->table, "%s", tags);
 }
 
-static json_t *text_or_null(const char *s)
-{
-	return s && *s ? json_string(s) : json_null();
-}
-
-static json_t *tags_json(const struct row *row)
-{
-	const char *tags = get(row, "tags");
-	json_t *array = json_array();
-
-	for (; tags && *(tags += strspn(tags, " \t,"));) {
-		size_t len = strcspn(tags, " \t,");
-
-		json_array_append_new(array, json_stringn(tags, len));
-		tags += len;
-	}
-	return array;
-}
-
 static void add_json(struct listing *l, const struct row *row)
 {
 	static const char *const kinds[] = { "stopped", "running", "locked" };
@@ -191,21 +172,21 @@ static void add_json(struct listing *l, const struct row *row)
 
 	json_object_set_new(o, "name", json_string(row->g->name));
 	json_object_set_new(o, "datastore", json_string("default"));
-	json_object_set_new(o, "loader", text_or_null(get(row, "loader")));
+	json_object_set_new(o, "loader", ui_json_text(get(row, "loader")));
 	json_object_set_new(
 		o, "cpu", cpu && str_u64(cpu, &n) == 0 ? json_integer((json_int_t)n) : json_null());
 	json_object_set_new(o, "memory",
 			    memory && str_size(memory, MIB, &n) == 0 ? json_integer((json_int_t)n)
 								     : json_null());
-	json_object_set_new(o, "vnc", text_or_null(row->vnc));
+	json_object_set_new(o, "vnc", ui_json_text(row->vnc));
 	json_object_set_new(o, "autostart",
 			    row->autostart ? json_integer(row->autostart) : json_null());
 	json_object_set_new(o, "state", json_string(kinds[row->state.kind]));
 	json_object_set_new(o, "pid",
 			    row->state.kind == RUN_RUNNING ? json_integer(row->state.pid)
 							   : json_null());
-	json_object_set_new(o, "host", text_or_null(row->state.host));
-	json_object_set_new(o, "tags", tags_json(row));
+	json_object_set_new(o, "host", ui_json_text(row->state.host));
+	json_object_set_new(o, "tags", vm_tags_json(get(row, "tags")));
 	json_array_append_new(l->guests, o);
 }
 
@@ -215,7 +196,8 @@ static int list_guest(void *arg, const struct guest *g)
 	struct row row;
 
 	read_row(&row, l->vm, g);
-	if (!l->running_only || row.state.kind != RUN_STOPPED) {
+	if ((!l->running_only || row.state.kind != RUN_STOPPED) &&
+	    (!l->tag || vm_has_tag(get(&row, "tags"), l->tag))) {
 		if (l->json)
 			add_json(l, &row);
 		else
@@ -251,19 +233,15 @@ static int print_table(struct listing *l)
 
 static int print_json(struct listing *l)
 {
-	json_t *root = json_object();
 	int r;
 
 	l->guests = json_array();
 	r = store_each(&l->vm->store, list_guest, l);
-	json_object_set_new(root, "version", json_integer(JSON_VERSION));
-	json_object_set_new(root, "guests", l->guests);
-	if (r == 0 || r == -EACCES) {
-		json_dumpf(root, stdout, JSON_INDENT(2));
-		putchar('\n');
+	if (r < 0 && r != -EACCES) {
+		json_decref(l->guests);
+		return r;
 	}
-	json_decref(root);
-	return r;
+	return ui_json_print(json_pack("{s:o}", "guests", l->guests)) ? -ENOMEM : r;
 }
 
 int verb_list(struct vm *vm, int argc, char **argv)
@@ -272,8 +250,7 @@ int verb_list(struct vm *vm, int argc, char **argv)
 	struct listing l = { .vm = vm };
 	int c, r;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "rv", longs, NULL)) != -1) {
+	while ((c = ui_options(argc, argv, "rvt:", longs)) != -1) {
 		switch (c) {
 		case 'r':
 			l.running_only = true;
@@ -281,11 +258,13 @@ int verb_list(struct vm *vm, int argc, char **argv)
 		case 'v':
 			l.verbose = true;
 			break;
+		case 't':
+			l.tag = optarg;
+			break;
 		case 'j':
 			l.json = true;
 			break;
 		default:
-			ui_error("Illegal option %s", argv[optind - 1]);
 			return ui_usage(vm);
 		}
 	}

@@ -22,8 +22,15 @@ static int verb_version(struct vm *vm, int argc, char **argv);
 
 static const struct verb verbs[] = {
 	{ "init", verb_init, NEED_CONFIG, "init", NULL },
-	{ "list", verb_list, NEED_STORE, "list [-rv] [--json]",
+	{ "get", verb_get, NEED_STORE,
+	  "get [--json] all\n"
+	  "get [--json] SETTING...\n"
+	  "get [--json] NAME [KEY...]",
+	  "--json  for programs" },
+	{ "set", verb_set, NEED_CHANGE, "set SETTING=VALUE...\nset NAME KEY=VALUE...", NULL },
+	{ "list", verb_list, NEED_STORE, "list [-rv] [-t TAG] [--json]",
 	  "-r      only guests that run\n"
+	  "-t TAG  only guests with this tag\n"
 	  "-v      also processor time, memory and age of running guests\n"
 	  "--json  for programs" },
 	{ "info", verb_info, NEED_STORE, "info [--json] [NAME...]", "--json  for programs" },
@@ -34,6 +41,7 @@ static const struct verb verbs[] = {
 	  "-c CPUS      number of virtual processors\n"
 	  "-m MEMORY    memory, such as 2G\n"
 	  "-d STORE     datastore (only 'default' exists)" },
+	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
 	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME", "-f  do not ask" },
 	{ "install", verb_install, NEED_CHANGE, "install [-fi] NAME ISO",
 	  "-f  stay in the foreground, serial port on this terminal\n"
@@ -50,10 +58,14 @@ static const struct verb verbs[] = {
 	  "-d KIND  what to add: disk or network\n"
 	  "-s SIZE  size of the disk, such as 20G, or name of the switch" },
 	{ "remove", verb_remove, NEED_CHANGE, "remove -d network NUMBER NAME",
-	  "-d KIND  what to remove: network; the guest must be stopped" },
+	  "-d KIND  what to remove: network; the guest must be stopped", VERB_OURS },
 	{ "reset", verb_reset, NEED_CHANGE, "reset [-f] NAME", "-f  do not ask" },
 	{ "poweroff", verb_poweroff, NEED_CHANGE, "poweroff [-f] NAME", "-f  do not ask" },
 	{ "startall", verb_startall, NEED_CHANGE, "startall", NULL },
+	{ "stopall", verb_stopall, NEED_CHANGE, "stopall [-f] [-t SECONDS] [-k]",
+	  "-f          all at once, without the order of vm_list\n"
+	  "-t SECONDS  wait that long for the guests to be off (default: 90)\n"
+	  "-k          switch off those that are not off by then" },
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
 	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
@@ -83,10 +95,27 @@ static const struct verb verbs[] = {
 	  "port add NAME [ADDRESS:]HOSTPORT:GUESTPORT[/udp]\n"
 	  "port remove NAME [ADDRESS:]HOSTPORT[/udp]\n"
 	  "port list [--json] [NAME]",
+	  "--json  for programs", VERB_OURS },
+	{ "tags", verb_tags, NEED_STORE,
+	  "tags add|remove NAME TAG...\n"
+	  "tags list [--json] NAME\n"
+	  "tags find [--json] TAG",
 	  "--json  for programs" },
-	{ "configure", verb_configure, NEED_CHANGE, "configure NAME", NULL },
-	{ "edit", verb_configure, NEED_CHANGE, "edit NAME", NULL },
-	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL },
+	{ "configure", verb_configure, NEED_CHANGE,
+	  "configure NAME [meta-data|network-config|user-data]", NULL },
+	{ "edit", verb_configure, NEED_CHANGE, "edit NAME [meta-data|network-config|user-data]",
+	  NULL },
+	{ "suspend", verb_suspend, NEED_STORE, "suspend NAME...",
+	  "not there yet: khyve cannot save the state of a running guest", VERB_HIDDEN },
+	{ "suspendall", verb_suspendall, NEED_STORE, "suspendall [-f]",
+	  "not there yet: khyve cannot save the state of a running guest", VERB_HIDDEN },
+	{ "resume", verb_resume, NEED_STORE, "resume NAME",
+	  "not there yet: khyve cannot save the state of a running guest", VERB_HIDDEN },
+	{ "discard", verb_discard, NEED_STORE, "discard [-f] NAME",
+	  "-f  no error if there is no saved state, which there never is yet", VERB_HIDDEN },
+	{ "passthru", verb_passthru, NEED_STORE, "passthru",
+	  "not there yet: khyve has no VFIO device model", VERB_HIDDEN },
+	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL, VERB_HIDDEN },
 	{ "version", verb_version, NEED_NOTHING, "version", NULL },
 	{ "help", verb_help, NEED_NOTHING, "help [COMMAND]", NULL },
 	{ "usage", verb_help, NEED_NOTHING, "usage", NULL },
@@ -124,7 +153,7 @@ static void print_usage(void)
 {
 	puts("Usage:");
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-		if (verbs[i].name[0] != '_')
+		if (verbs[i].kind != VERB_HIDDEN)
 			print_lines(stdout, "    vm ", verbs[i].synopsis);
 	}
 	puts("\nA command may be shortened as long as it is unique. 'vm help COMMAND' tells its options.");
@@ -149,6 +178,21 @@ static const struct verb *report_word(const char *word, unsigned matches)
 	return NULL;
 }
 
+/* The verbs that a word is the beginning of, ours or vm-bhyve's. Returns how many they are. */
+static unsigned match_verbs(const char *word, bool ours, const struct verb **out)
+{
+	unsigned matches = 0;
+
+	for (size_t i = 0; *word && i < ARRAY_LEN(verbs); i++) {
+		if ((verbs[i].kind == VERB_OURS) == ours &&
+		    strncasecmp(word, verbs[i].name, strlen(word)) == 0) {
+			*out = &verbs[i];
+			matches++;
+		}
+	}
+	return matches;
+}
+
 /*
  * A command by its name or a unique prefix, in any case of letters; an exact match wins. NULL:
  * reported.
@@ -156,16 +200,15 @@ static const struct verb *report_word(const char *word, unsigned matches)
 static const struct verb *find_verb(const char *word)
 {
 	const struct verb *found = NULL;
-	unsigned matches = 0;
+	unsigned matches;
 
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
 		if (strcasecmp(word, verbs[i].name) == 0)
 			return &verbs[i];
-		if (*word && strncasecmp(word, verbs[i].name, strlen(word)) == 0) {
-			found = &verbs[i];
-			matches++;
-		}
 	}
+	matches = match_verbs(word, false, &found);
+	if (matches == 0)
+		matches = match_verbs(word, true, &found);
 	return matches == 1 ? found : report_word(word, matches);
 }
 

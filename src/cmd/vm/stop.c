@@ -19,6 +19,8 @@
 #define ANSWER_MS 3000
 #define OFF_MS 10000
 #define RETRY_MS 20
+/* As long as systems give their services to end. */
+#define STOPALL_SECONDS 90
 
 /* The guest that runs here, or the words that say that it does not. */
 static int find_running(const struct vm *vm, const char *name, struct guest *g,
@@ -90,12 +92,24 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 	return r < 0 ? ui_error("%s (pid %d) does not end", g->name, (int)state->pid) : 0;
 }
 
+/* Presses the power button. */
+static int press(const struct guest *g)
+{
+	char flag[PATH_MAX];
+	struct err err;
+
+	/* A restart that the guest has not followed so far is off. */
+	if (run_path(g, RUN_RESTART, flag, sizeof(flag)) == 0)
+		unlink(flag);
+	if (command(g, "poweroff", &err) < 0)
+		return ui_error("%s; 'vm poweroff %s' ends it", err.text, g->name);
+	return 0;
+}
+
 static int stop_one(const struct vm *vm, const char *name)
 {
 	struct run_state state = { 0 };
-	char flag[PATH_MAX];
 	struct guest g;
-	struct err err;
 
 	if (vm_find(vm, name, &g))
 		return VM_FAILED;
@@ -105,14 +119,9 @@ static int stop_one(const struct vm *vm, const char *name)
 		ui_warning("%s doesn't appear to be a running virtual machine", name);
 		return 0;
 	}
-	/* A restart that the guest has not followed so far is off. */
-	if (run_path(&g, RUN_RESTART, flag, sizeof(flag)) == 0)
-		unlink(flag);
 	printf("Sending ACPI shutdown to %s\n", name);
 	fflush(stdout);
-	if (command(&g, "poweroff", &err) < 0)
-		return ui_error("%s; 'vm poweroff %s' ends it", err.text, name);
-	return 0;
+	return press(&g);
 }
 
 /* Waits until the end of time_ns for a guest that was told to stop. */
@@ -157,6 +166,136 @@ int verb_stop(struct vm *vm, int argc, char **argv)
 	for (int i = optind; wait && i < argc; i++)
 		status |= await_off(vm, argv[i], end, force);
 	return status ? VM_FAILED : 0;
+}
+
+/* --- vm stopall --- */
+
+/* Guests that run, those of vm_list in its order and behind them the others. */
+struct fleet {
+	const struct vm *vm;
+	struct member {
+		char *name;
+		pid_t pid;
+		unsigned place; /* in vm_list; 0: not in it */
+	} * members;
+	size_t count;
+};
+
+static int note_running(void *arg, const struct guest *g)
+{
+	struct fleet *f = arg;
+	struct run_state state;
+	struct member *members;
+
+	run_query(g, &state);
+	if (state.kind != RUN_RUNNING) {
+		run_clean(g);
+		return 0;
+	}
+	members = realloc(f->members, (f->count + 1) * sizeof(*members));
+	if (!members)
+		return -ENOMEM;
+	f->members = members;
+	members[f->count] = (struct member){ .name = strdup(g->name),
+					     .pid = state.pid,
+					     .place = store_autostart(&f->vm->store, g->name) };
+	return members[f->count].name ? (f->count++, 0) : -ENOMEM;
+}
+
+/* The last ones of vm_list first; what is not in it before all of them, in the order of names. */
+static int compare_members(const void *a, const void *b)
+{
+	const struct member *x = a, *y = b;
+	unsigned px = x->place ? x->place : UINT_MAX, py = y->place ? y->place : UINT_MAX;
+
+	if (px != py)
+		return px < py ? 1 : -1;
+	return strcmp(x->name, y->name);
+}
+
+static int press_named(const struct vm *vm, const char *name)
+{
+	struct guest g;
+
+	return store_find(&vm->store, name, &g) < 0 ? 0 : press(&g);
+}
+
+static int press_all(const struct fleet *f, bool force)
+{
+	size_t parallel = 0;
+	int status = 0;
+
+	while (parallel < f->count && (force || !f->members[parallel].place))
+		parallel++;
+	if (parallel) {
+		printf("  * parallel shutdown of non-ordered guests:");
+		for (size_t i = 0; i < parallel; i++)
+			printf(" %s", f->members[i].name);
+		putchar('\n');
+		fflush(stdout);
+	}
+	for (size_t i = 0; i < parallel; i++)
+		status |= press_named(f->vm, f->members[i].name);
+	for (size_t i = parallel; i < f->count; i++) {
+		printf("  * stopping %s\n", f->members[i].name);
+		if (i + 1 < f->count)
+			printf("  * waiting %u second(s)\n", f->vm->store.delay);
+		fflush(stdout);
+		status |= press_named(f->vm, f->members[i].name);
+		if (i + 1 < f->count)
+			poll(NULL, 0, (int)f->vm->store.delay * 1000);
+	}
+	return status;
+}
+
+static int stop_fleet(const struct fleet *f, bool force, uint64_t seconds, bool off)
+{
+	uint64_t end;
+	int status;
+
+	puts("Beginning shutdown process");
+	status = press_all(f, force);
+	printf("\nWaiting for PIDS:");
+	for (size_t i = 0; i < f->count; i++)
+		printf(" %d", (int)f->members[i].pid);
+	puts(".");
+	fflush(stdout);
+	end = clock_mono_ns() + seconds * NS_PER_SEC;
+	for (size_t i = 0; i < f->count; i++)
+		status |= await_off(f->vm, f->members[i].name, end, off);
+	return status ? VM_FAILED : 0;
+}
+
+int verb_stopall(struct vm *vm, int argc, char **argv)
+{
+	struct fleet f = { .vm = vm };
+	bool force = false, off = false;
+	uint64_t seconds = STOPALL_SECONDS;
+	int c, r;
+
+	while ((c = ui_option(argc, argv, "ft:k")) != -1) {
+		if (c == 'f')
+			force = true;
+		else if (c == 'k')
+			off = true;
+		else if (c == 't' && (str_u64(optarg, &seconds) < 0 || seconds > 86400))
+			return ui_error("'%s' is not a number of seconds", optarg);
+		else if (c != 't')
+			return ui_usage(vm);
+	}
+	if (optind < argc)
+		return ui_usage(vm);
+	r = store_each(&vm->store, note_running, &f);
+	if (f.count)
+		qsort(f.members, f.count, sizeof(*f.members), compare_members);
+	if (r == -ENOMEM)
+		r = ui_error("out of memory");
+	else
+		r = f.count ? stop_fleet(&f, force, seconds, off) : 0;
+	for (size_t i = 0; i < f.count; i++)
+		free(f.members[i].name);
+	free(f.members);
+	return r;
 }
 
 /* Makes the supervisor start the guest again, and makes sure that there is one. */

@@ -81,6 +81,33 @@ int ui_option(int argc, char **argv, const char *options)
 	return c;
 }
 
+int ui_options(int argc, char **argv, const char *options, const struct option *longs)
+{
+	int c;
+
+	opterr = 0;
+	c = getopt_long(argc, argv, options, longs, NULL);
+	if (c == ':' || (c == '?' && optopt && optopt != ':' && strchr(options, optopt)))
+		ui_error("option -%c needs a value", optopt);
+	else if (c == '?')
+		ui_error("Illegal option %s", argv[optind - 1]);
+	return c;
+}
+
+int ui_json_option(int argc, char **argv, bool *json)
+{
+	static const struct option longs[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	int c;
+
+	*json = false;
+	while ((c = ui_options(argc, argv, "", longs)) != -1) {
+		if (c != 'j')
+			return -1;
+		*json = true;
+	}
+	return 0;
+}
+
 void ui_bytes(uint64_t bytes, char *out, size_t size)
 {
 	const char *units = "BKMGT";

@@ -26,6 +26,12 @@ struct vm {
 /* What a verb needs before it runs. */
 enum vm_need { NEED_NOTHING, NEED_CONFIG, NEED_STORE, NEED_CHANGE };
 
+/*
+ * VERB_OURS: not vm-bhyve's: never in the way of a shortened command that its users know.
+ * VERB_HIDDEN: not in the list of commands.
+ */
+enum verb_kind { VERB_KNOWN, VERB_OURS, VERB_HIDDEN };
+
 struct verb {
 	const char *name;
 	int (*run)(struct vm *vm, int argc,
@@ -33,6 +39,7 @@ struct verb {
 	enum vm_need need;
 	const char *synopsis; /* one line per form, without "vm" */
 	const char *options; /* one line each, NULL: none */
+	enum verb_kind kind;
 };
 
 int verb_init(struct vm *vm, int argc, char **argv);
@@ -55,6 +62,16 @@ int verb_reset(struct vm *vm, int argc, char **argv);
 int verb_poweroff(struct vm *vm, int argc, char **argv);
 int verb_port(struct vm *vm, int argc, char **argv);
 int verb_console(struct vm *vm, int argc, char **argv);
+int verb_get(struct vm *vm, int argc, char **argv);
+int verb_set(struct vm *vm, int argc, char **argv);
+int verb_rename(struct vm *vm, int argc, char **argv);
+int verb_stopall(struct vm *vm, int argc, char **argv);
+int verb_tags(struct vm *vm, int argc, char **argv);
+int verb_suspend(struct vm *vm, int argc, char **argv);
+int verb_suspendall(struct vm *vm, int argc, char **argv);
+int verb_resume(struct vm *vm, int argc, char **argv);
+int verb_discard(struct vm *vm, int argc, char **argv);
+int verb_passthru(struct vm *vm, int argc, char **argv);
 
 /* "vm: ERROR: text" on standard error; returns VM_FAILED. */
 int ui_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -73,9 +90,18 @@ int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void ui_bytes(uint64_t bytes, char *out, size_t size);
 /* getopt; an option that the verb lacks has been reported when this returns '?'. */
 int ui_option(int argc, char **argv, const char *options);
+/* The same with long options; '?' and ':' have been reported. */
+struct option;
+int ui_options(int argc, char **argv, const char *options, const struct option *longs);
+/* For verbs whose only option is --json. -1: another one, which has been reported. */
+int ui_json_option(int argc, char **argv, bool *json);
 
 struct gconf;
 struct json_t;
+
+/* Whether the value of tags holds a tag (tags.c); all of them as an array. */
+bool vm_has_tag(const char *tags, const char *tag);
+struct json_t *vm_tags_json(const char *tags);
 
 /* The part of vm info about network card n (info_net.c); running: it has a tap. */
 void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf, unsigned n,

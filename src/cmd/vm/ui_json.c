@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "ui_json.h"
+
+#include <stdio.h>
+
+#include "vm.h"
+
+json_t *ui_json_text(const char *text)
+{
+	return text && *text ? json_string(text) : json_null();
+}
+
+int ui_json_print(json_t *root)
+{
+	int r = -1;
+
+	if (root && json_object_set_new(root, "version", json_integer(UI_JSON_VERSION)) == 0)
+		r = json_dumpf(root, stdout, JSON_INDENT(2));
+	json_decref(root);
+	if (r < 0)
+		return ui_error("out of memory");
+	putchar('\n');
+	return 0;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "manager/file.h"
+#include "manager/glog.h"
+#include "manager/guest.h"
+#include "manager/guestconf.h"
+#include "util/err.h"
+
+int guest_move(const char *from, const struct guest *to, struct err *err)
+{
+	struct store s;
+	int r = 0;
+
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to->dir, RENAME_NOREPLACE) < 0)
+		r = -errno;
+	/*
+	 * File systems without that flag refuse it. Their rename replaces at most an empty folder.
+	 */
+	if (r == -EINVAL || r == -ENOSYS)
+		r = rename(from, to->dir) < 0 ? -errno : 0;
+	if (r == -EEXIST || r == -ENOTEMPTY)
+		return err_set(err, -EEXIST, "virtual machine already exists in %s", to->dir);
+	if (r < 0)
+		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
+	r = store_of(to, &s);
+	if (r == 0)
+		r = file_sync_dir(s.dir);
+	return r < 0 ? err_set(err, r, "%s: %s", to->dir, strerror(-r)) : 0;
+}
+
+int guest_rename(const struct store *s, const struct guest *g, const char *name, struct guest *out,
+		 struct err *err)
+{
+	char second[PATH_MAX], old[PATH_MAX];
+	struct gconf *conf;
+	struct guest to;
+	int lock, r;
+
+	if (!store_name_valid(name) || store_guest(s, name, &to) < 0)
+		return err_set(
+			err, -EINVAL,
+			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			name, STORE_NAME_MAX);
+	if (access(to.dir, F_OK) == 0)
+		return err_set(err, -EEXIST, "directory %s already exists", to.dir);
+	if (file_path(second, sizeof(second), "%s/%s.conf", g->dir, name) < 0 ||
+	    file_path(old, sizeof(old), "%s/%s.conf", to.dir, g->name) < 0)
+		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", to.dir);
+	r = guest_edit_begin(g, &conf, &lock, err);
+	if (r < 0)
+		return r;
+	/*
+	 * The file has both names when the folder gets its new one: whenever this is interrupted,
+	 * there is one guest, and it is whole.
+	 */
+	r = gconf_save(conf, second, err);
+	if (r == 0) {
+		r = guest_move(g->dir, &to, err);
+		if (r < 0)
+			unlink(second);
+	}
+	if (r == 0) {
+		if (unlink(old) < 0 && errno != ENOENT)
+			r = err_set(err, -errno, "cannot remove %s: %s", old, strerror(errno));
+		glog_write(&to, "renamed from %s", g->name);
+		*out = to;
+	}
+	guest_edit_end(conf, lock);
+	return r;
+}

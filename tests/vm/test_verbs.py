@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the khyve authors
+"""Tests of vm: settings, names, tags, stopping all, and what is not there."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from harness import alive, cases_of, eq, match, run, true, until
+
+MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
+
+
+def conf(s, name="guest"):
+    return s.read(s.path(name, f"{name}.conf"))
+
+
+def test_settings(s):
+    s.ok("init")
+    head = "SETTING             VALUE\n"
+    eq(s.ok("get", "all"), head + "console             -\ncompress            -\n"
+       "decompress          -\nsuspend             -\n")
+    r = s.vm("set", "console=tmux", "compress=zstd -c", status=0)
+    eq((r.out, r.err), ("", "vm: WARNING: 'console' has no effect\nvm: WARNING: 'compress' has no effect\n"))
+    eq(s.read(s.path(".config/system.conf")), 'console="tmux"\ncompress="zstd -c"\n')
+    eq(s.ok("get", "compress", "suspend"), head + "compress            zstd -c\nsuspend             -\n")
+    eq(json.loads(s.ok("get", "--json", "all"))["values"],
+       {"console": "tmux", "compress": "zstd -c", "decompress": None, "suspend": None})
+    eq(s.fails("set", "press=1"), "vm: ERROR: invalid configuration setting - 'press'; 'vm get all' shows them\n")
+    eq(s.fails("set", "suspend=on", "consol=x"),
+       "vm: ERROR: invalid configuration setting - 'consol' (did you mean 'console'?)\n")
+    match(s.fails("set", "memory=4G"), "'memory': it is a key of guests: vm set NAME memory")
+    match(s.read(s.path(".config/system.conf")), '^console="tmux"\ncompress="zstd -c"\n$')
+    s.ok("set", "console=", "compress=")
+    eq(s.read(s.path(".config/system.conf")), "")
+    for words in ("set", "get", "set guest", "get --json", "get -x", "set -x a=b", "tags", "tags add guest",
+                  "tags list", "tags wrong guest", "rename guest", "stopall guest", "stopall -x"):
+        match(s.vm(*words.split(), status=2).err, "Usage:")
+
+
+def test_set_keeps_the_file(s):
+    s.ok("init")
+    text = '# mine\n' + MINIMAL + ' indented=1\ncpu=9\ngraphics="no" # for now\n# end'
+    s.guest("guest", text)
+    eq(s.ok("set", "guest", "cpu=2", "graphics=yes", "tags=a b", "priority=5"), "")
+    eq(conf(s), '# mine\n' + MINIMAL.replace("cpu=1", 'cpu="2"') + ' indented=1\ncpu=9\ngraphics="yes" # for now\n'
+       '# end\ntags="a b"\npriority="5"\n')
+    eq(s.ok("get", "guest", "cpu", "uuid"), "SETTING             VALUE\ncpu                 2\nuuid                -\n")
+    s.ok("set", "guest", "tags=", "priority=")
+    true("tags" not in conf(s) and "priority" not in conf(s), conf(s))
+    eq(os.stat(s.path("guest/guest.conf")).st_mode & 0o777, 0o600)
+    values = json.loads(s.ok("get", "guest", "--json"))
+    eq((values["version"], values["name"], values["values"]["cpu"]), (1, "guest", "2"))
+    eq(s.ok("get", "guest"), s.ok("get", "guest", "all"))
+
+
+def test_set_is_strict(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    eq(s.fails("set", "guest", "cpu=2", "memry=1G"), "vm: ERROR: unknown key 'memry' (did you mean 'memory'?)\n")
+    eq(s.fails("set", "guest", "disk0_typ=nvme"),
+       "vm: ERROR: unknown key 'disk0_typ' (did you mean 'disk0_type'?)\n")
+    match(s.fails("set", "guest", "cpu=lots"), r"guest\.conf:2: .*; nothing was changed\n$")
+    match(s.fails("set", "guest", "tags=a\"b"), "tags: a value cannot hold")
+    match(s.fails("set", "guest", "tags=a#b"), "tags: a value cannot hold")
+    match(s.fails("set", "guest", "tags=a\nb"), "tags: a value cannot hold")
+    eq(s.fails("set", "guest", "tags"), "vm: ERROR: 'tags' is not KEY=VALUE\n")
+    match(s.fails("set", "guest", "tags=x", "=1"), "'=1' is not KEY=VALUE")
+    eq(s.fails("set", "none", "cpu=2"), "vm: ERROR: none doesn't appear to be a valid virtual machine\n")
+    eq(s.fails("get", "guest", "memry"), "vm: ERROR: unknown key 'memry' (did you mean 'memory'?)\n")
+    eq(s.fails("get", "none"), "vm: ERROR: none doesn't appear to be a valid virtual machine\n")
+    eq(conf(s), MINIMAL, "a refused change changes nothing")
+    r = s.vm("set", "guest", "sound=yes", "network1_type=e1000", status=0)
+    match(r.err, r"^vm: WARNING: .*guest.conf:6: 'sound' has no effect\n"
+          r"vm: WARNING: .*guest.conf:7: network1 is not used, because there is no network0\n$")
+    # What is broken already may be mended one key at a time.
+    s.write(s.path("guest/guest.conf"), MINIMAL.replace("cpu=1", "cpu=x").replace("256M", "y") + "zz=1\n")
+    match(s.vm("set", "guest", "cpu=1", status=0).err, "^vm: WARNING: the guest cannot start so: .*memory")
+    eq(s.vm("set", "guest", "memory=1G", "zz=", status=0).err, "")
+    true("zz" not in conf(s), conf(s))
+
+
+def test_set_in_parallel(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    ps = [s.popen("set", "guest", f"network{n}_mac=58:9c:fc:00:00:0{n}", f"disk{n}_opts=ro",
+                  stderr=subprocess.DEVNULL) for n in range(8)]
+    eq([p.wait() for p in ps], [0] * 8)
+    eq(len(re.findall("_mac=", conf(s))), 8, "an edit is lost")
+    eq([f for f in os.listdir(s.path("guest")) if f.startswith(".guest")], [])
+
+
+def test_set_of_a_running_guest(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    s.ok("start", "guest")
+    eq(s.ok("set", "guest", "cpu=2"), "guest is running: this counts from its next start\n")
+    s.ok("poweroff", "-f", "guest")
+    eq(s.ok("set", "guest", "cpu=1"), "")
+
+
+def test_rename(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL + "# kept\n")
+    s.write(s.conf, 'vm_list="guest"\n')
+    r = s.vm("rename", "guest", "other", status=0)
+    eq((r.out, r.err), ("", "vm: WARNING: vm_list still names guest: 'vm startall' will not find it\n"))
+    eq(sorted(os.listdir(s.path("other"))), ["disk0.img", "other.conf", "vm-bhyve.log"])
+    eq(conf(s, "other"), MINIMAL + "# kept\n")
+    true(not os.path.exists(s.path("guest")), "the old name is free")
+    match(s.read(s.path("other/vm-bhyve.log")), ": renamed from guest\n$")
+    s.guest("guest", MINIMAL)
+    eq(s.fails("rename", "guest", "other"), f"vm: ERROR: directory {s.path('other')} already exists\n")
+    match(s.fails("rename", "guest", "a/b"), "^vm: ERROR: invalid virtual machine name - 'a/b'")
+    eq(s.fails("rename", "none", "more"), "vm: ERROR: none doesn't appear to be a valid virtual machine\n")
+    s.ok("start", "guest")
+    match(s.fails("rename", "guest", "more"), "guest appears to be running locally")
+    s.ok("poweroff", "-f", "guest")
+    s.ok("rename", "guest", "more")
+    s.ok("start", "more")
+    true(s.pid("more"), "it starts by its new name")
+
+
+CHANGING = ["openat", "write", "fsync", "rename", "renameat2", "unlink", "fchmod", "fcntl", "flock", "mkdir", "link",
+            "ioctl", "ftruncate", "copy_file_range", "rmdir", "unlinkat"]
+
+
+def killed(s, calls, *args):
+    """Kills a command at each of its system calls in turn. Yields after each kill, until a run gets through."""
+    for call in calls:
+        for n in range(1, 300):
+            log = os.path.join(s.top, "strace.log")
+            p = subprocess.run(["strace", "-o", log, "-e", f"trace={call}", "-e",
+                                f"inject={call}:signal=KILL:when={n}", s.program, *args],
+                               env=s.env, cwd=s.top, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               check=False)
+            yield f"{call} {n}", p.returncode
+            if p.returncode != -9:
+                break
+
+
+def test_killed_rename(s):
+    """Killed anywhere, there is one guest, by one of the names, and it starts."""
+    if not shutil.which("strace"):
+        print("   skipped: no strace")
+        return
+    s.ok("init")
+    counts, kills = {}, 0
+    s.guest("guest", MINIMAL)
+    for where, status in killed(s, CHANGING, "rename", "guest", "other"):
+        names = [line.split()[0] for line in s.ok("list").splitlines()[1:]]
+        eq(len(names), 1, f"killed at {where}")
+        kills += status == -9
+        counts[names[0]] = counts.get(names[0], 0) + 1
+        s.ok("start", "-n", names[0])
+        eq(os.path.getsize(s.path(names[0], "disk0.img")), 1 << 20)
+        s.ok("rename", names[0], "third")
+        s.ok("rename", "third", "guest")
+        eq(conf(s), MINIMAL, where)
+    print(f"   killed at {kills} system calls: {counts}")
+    true(kills > 20, "it was killed")
+
+
+def test_rename_in_parallel(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    ps = [s.popen("rename", "guest", f"name{n}", stderr=subprocess.DEVNULL) for n in range(12)]
+    eq(sorted(p.wait() for p in ps), [0] + [1] * 11)
+    names = [line.split()[0] for line in s.ok("list").splitlines()[1:]]
+    eq(len(names), 1)
+    eq(len([f for f in os.listdir(s.path(names[0])) if f.endswith(".conf")]), 1)
+
+
+def test_tags(s):
+    s.ok("init")
+    s.guest("web1", MINIMAL + 'tags="old,blue" # colours\n')
+    s.guest("web2", MINIMAL)
+    s.ok("tags", "add", "web1", "prod", "blue", "prod")
+    match(conf(s, "web1"), 'tags="old blue prod" # colours\n')
+    s.ok("tags", "add", "web2", "prod")
+    eq(s.ok("tags", "list", "web1"), "old blue prod\n")
+    eq(s.ok("ta", "fi", "prod"), "web1 web2\n")
+    eq(s.ok("tags", "find", "green"), "")
+    eq(json.loads(s.ok("tags", "find", "--json", "prod"))["guests"], ["web1", "web2"])
+    eq(json.loads(s.ok("tags", "list", "web1", "--json"))["tags"], ["old", "blue", "prod"])
+    eq([line.split()[0] for line in s.ok("list", "-t", "blue").splitlines()], ["NAME", "web1"])
+    eq([g["name"] for g in json.loads(s.ok("list", "--json", "-t", "prod"))["guests"]], ["web1", "web2"])
+    s.ok("tags", "remove", "web1", "blue", "old")
+    match(conf(s, "web1"), 'tags="prod" # colours\n')
+    eq(s.fails("tags", "remove", "web1", "prod", "blue"), "vm: ERROR: web1 has no tag 'blue'\n")
+    match(conf(s, "web1"), 'tags="prod"')
+    s.ok("tags", "remove", "web1", "prod")
+    true("tags" not in conf(s, "web1"), "the last one takes the key with it")
+    eq(s.fails("tags", "add", "web1", "a"), "vm: ERROR: invalid tag name - 'a'\n")
+    eq(s.fails("tags", "add", "none", "ab"), "vm: ERROR: none doesn't appear to be a valid virtual machine\n")
+
+
+def test_stopall(s):
+    s.ok("init")
+    eq(s.ok("stopall"), "")
+    s.write(s.conf, 'vm_list="one two"\nvm_delay=1\n')
+    for name in ("one", "two", "aa", "bb", "off"):
+        s.guest(name, MINIMAL)
+    for name in ("one", "two", "bb", "aa"):
+        s.ok("start", name)
+    pids = [s.pid(n) for n in ("aa", "bb", "two", "one")]
+    begin = time.time()
+    eq(s.ok("stopall"), "Beginning shutdown process\n  * parallel shutdown of non-ordered guests: aa bb\n"
+       "  * stopping two\n  * waiting 1 second(s)\n  * stopping one\n\n"
+       f"Waiting for PIDS: {' '.join(map(str, pids))}.\n")
+    true(time.time() - begin >= 1, "vm_delay is waited for")
+    true(not any(alive(p) for p in pids), "all are off when it returns")
+    s.ok("start", "one")
+    s.ok("start", "aa")
+    match(s.ok("stopall", "-f"), "guests: one aa\n\nWaiting|guests: aa one\n\nWaiting")
+
+
+def test_stopall_is_bounded(s):
+    s.ok("init")
+    s.guest("deaf", MINIMAL, mode="stubborn")
+    s.guest("good", MINIMAL)
+    s.ok("start", "deaf")
+    s.ok("start", "good")
+    eq(s.fails("stopall", "-t", "1"), "vm: ERROR: deaf is still running; 'vm poweroff deaf' ends it\n")
+    eq(s.state("good"), "Stopped")
+    match(s.ok("stopall", "-k", "-t", "1"), r"Waiting for PIDS: \d+\.\nSwitching off deaf\n$")
+    until(lambda: s.state("deaf") == "Stopped", "it is off")
+
+
+def test_what_is_missing(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    for words in ("suspend guest", "discard guest", "resume guest", "suspendall", "passthru", "suspend none"):
+        match(s.fails(*words.split()), "^vm: (ERROR|WARNING): ")
+    eq(s.ok("discard", "-f", "guest"), "")
+    s.ok("start", "guest")
+    match(s.fails("suspend", "guest"), "unable to suspend the guest: khyve cannot save the state of a running guest")
+    true("suspend" not in s.ok("help"), "what does not work is not offered")
+    match(s.ok("help", "suspend"), "not there yet")
+
+
+def test_short_words_of_vm_bhyve(s):
+    """What is ours is not in the way of words that vm-bhyve's users shorten."""
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    match(s.ok("po", "-h"), "vm poweroff")
+    match(s.ok("l"), "^NAME ")
+    eq(s.fails("r"), "vm: ERROR: ambiguous command 'r'\n")
+    match(s.ok("rem", "-h"), "vm remove")
+
+
+def test_configure_seed(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    s.env["EDITOR"] = "cp /dev/null"
+    eq(s.fails("configure", "guest", "user-data"), "vm: ERROR: cloud-init is not enabled for this guest\n")
+    match(s.fails("edit", "guest", "../guest"), "'../guest' is none of: meta-data network-config user-data")
+    os.mkdir(s.path("guest/.cloud-init"))
+    s.write(s.path("guest/.cloud-init/user-data"), "#cloud-config\n")
+    s.ok("edit", "guest", "user-data")
+    eq(s.read(s.path("guest/.cloud-init/user-data")), "")
+    s.write(s.path("guest/.cloud-init/user-data"), "#cloud-config\n")
+    s.write(s.path("guest/seed.iso"), "")
+    r = s.vm("configure", "guest", "user-data", stdin="n\n", status=0)
+    eq(r.out, "cloud-init has run already. changes won't take effect. edit anyway? (y/n)? ")
+    eq(s.read(s.path("guest/.cloud-init/user-data")), "#cloud-config\n")
+
+
+if __name__ == "__main__":
+    run(cases_of(sys.modules[__name__]))
