@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "bus/map_priv.h"
+#include "loop/loop.h"
 #include "util/fd.h"
 
 struct bus {
@@ -161,10 +162,12 @@ int bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t dat
 	return b->ops->msi_update(b->arg, m);
 }
 
-void bus_msi_fire(struct bus *b, struct bus_msi *m)
+void bus_msi_fire(struct bus *b, struct bus_msi *m, struct loop *l)
 {
 	m->fired++;
-	if (m->fd >= 0)
+	if (m->fd >= 0 && l)
+		loop_event_set(l, m->fd);
+	else if (m->fd >= 0)
 		fd_event_set(m->fd);
 	else
 		b->ops->msi_fire(b->arg, m);

@@ -8,6 +8,8 @@
 
 #include "util/macros.h"
 
+struct loop;
+
 /*
  * The two address spaces of a machine, its interrupt wires, and the hooks through which they reach whatever runs
  * the guest (KVM, or the bench). Knows nothing of devices: a region is an opaque handler. Lookups take no lock: the
@@ -127,7 +129,8 @@ void bus_irq_pulse(struct bus_irq *irq);
 int bus_msi_new(struct bus *b, struct bus_msi *m);
 void bus_msi_free(struct bus *b, struct bus_msi *m);
 int bus_msi_update(struct bus *b, struct bus_msi *m, uint64_t addr, uint32_t data);
-void bus_msi_fire(struct bus *b, struct bus_msi *m);
+/* l: the loop on whose thread this is, with whose next system call the message may go. NULL: at once. */
+void bus_msi_fire(struct bus *b, struct bus_msi *m, struct loop *l);
 int bus_slot_add(struct bus *b, struct bus_slot *s);
 void bus_slot_del(struct bus *b, struct bus_slot *s);
 int bus_slot_dirty(struct bus *b, struct bus_slot *s, uint64_t *bitmap);

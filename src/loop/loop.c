@@ -233,6 +233,12 @@ void loop_io_flush(struct loop *l)
 		l->ops->io_flush(l);
 }
 
+void loop_event_set(struct loop *l, int fd)
+{
+	if (!l->ops->event_set || !l->ops->event_set(l, fd))
+		fd_event_set(fd);
+}
+
 /* --- the loop --- */
 
 uint64_t loop_now(struct loop *l)

@@ -115,6 +115,12 @@ void loop_io_submit(struct loop *l, struct loop_io *io);
 /* Hands queued operations to the kernel now. */
 void loop_io_flush(struct loop *l);
 
+/*
+ * Signals an eventfd (which does not block) with the loop's next system call, or at once where the engine cannot. Loop's
+ * thread. Before the descriptor is closed: loop_io_flush().
+ */
+void loop_event_set(struct loop *l, int fd);
+
 /* --- a function run once at the end of every step that ran callbacks, before sleeping: batches close here --- */
 struct loop_idle {
 	void (*fn)(struct loop_idle *i);

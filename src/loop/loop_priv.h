@@ -33,6 +33,7 @@ struct loop_engine_ops {
 	int (*poll)(struct loop *l, uint64_t timeout_ns);
 	void (*io_submit)(struct loop *l, struct loop_io *io); /* NULL: no file I/O */
 	void (*io_flush)(struct loop *l);
+	bool (*event_set)(struct loop *l, int fd); /* false: it cannot; NULL: never */
 	uint64_t (*now)(struct loop *l);
 };
 

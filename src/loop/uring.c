@@ -224,6 +224,22 @@ static void uring_io_submit(struct loop *l, struct loop_io *io)
 		uring_io_cancel(l, io);
 }
 
+/* Nobody waits for its completion, so that it neither wakes the loop nor takes room. */
+static bool uring_event_set(struct loop *l, int fd)
+{
+	static const uint64_t one = 1;
+	struct uring_state *u = l->engine;
+	struct io_uring_sqe *sqe;
+
+	if (!(u->ring.features & IORING_FEAT_CQE_SKIP))
+		return false;
+	sqe = uring_sqe(l);
+	io_uring_prep_write(sqe, fd, &one, sizeof(one), 0);
+	io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+	io_uring_sqe_set_data64(sqe, TAG_NONE);
+	return true;
+}
+
 static void uring_io_flush(struct loop *l)
 {
 	struct uring_state *u = l->engine;
@@ -327,5 +343,6 @@ const struct loop_engine_ops loop_uring_ops = {
 	.poll = uring_poll,
 	.io_submit = uring_io_submit,
 	.io_flush = uring_io_flush,
+	.event_set = uring_event_set,
 	.now = uring_now,
 };

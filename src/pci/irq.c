@@ -40,7 +40,7 @@ static void fire_msi(struct pci_fn *fn)
 	if (!fn->msi_routed || fn->msi.addr != addr || fn->msi.data != data)
 		fn->msi_routed = bus_msi_update(fn->bus->bus, &fn->msi, addr, data) == 0;
 	if (fn->msi_routed)
-		bus_msi_fire(fn->bus->bus, &fn->msi);
+		bus_msi_fire(fn->bus->bus, &fn->msi, pci_msg_loop(fn));
 }
 
 static void fire_message(struct pci_fn *fn)
@@ -101,6 +101,8 @@ void pci_irqs_fini(struct pci_fn *fn)
 {
 	if (fn->desc->intx_pin && fn->intx.bus)
 		bus_irq_set(&fn->intx, false);
+	loop_io_flush(
+		fn->dev.env.loop); /* no message is on its way to a descriptor that goes away */
 	for (unsigned int i = 0; fn->msix && i < fn->desc->msix.vectors; i++)
 		if (fn->msix[i].allocated)
 			bus_msi_free(fn->bus->bus, &fn->msix[i].msi);

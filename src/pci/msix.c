@@ -68,7 +68,7 @@ static void deliver(struct pci_fn *fn, struct pci_msix_vector *v)
 		return;
 	v->pending = false;
 	if (sane)
-		bus_msi_fire(fn->bus->bus, &v->msi);
+		bus_msi_fire(fn->bus->bus, &v->msi, pci_msg_loop(fn));
 }
 
 void pci_msix_fire(struct pci_fn *fn, unsigned int vector)

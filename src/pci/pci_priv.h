@@ -79,5 +79,10 @@ void pci_msix_reset(struct pci_fn *fn);
 void pci_msix_flush(struct pci_fn *fn);
 /* A message must be for a local APIC (SDM 3A s11.11.1): a device never writes to other memory this way. */
 bool pci_msi_addr_ok(struct pci_fn *fn, uint64_t addr);
+/* The loop with whose next system call a message may go: that of the thread that holds the lock, if it is the loop's. */
+static inline struct loop *pci_msg_loop(const struct pci_fn *fn)
+{
+	return fn->dev.on_loop ? fn->dev.env.loop : NULL;
+}
 
 #endif

@@ -369,7 +369,7 @@ static void test_msi_routes(void)
 		for (size_t j = 0; j < i; j++)
 			CHECK(m[j].gsi != m[i].gsi);
 		bus_msi_update(g->bus, &m[i], 0xfee00000, (uint32_t)(0x30 + i));
-		bus_msi_fire(g->bus, &m[i]);
+		bus_msi_fire(g->bus, &m[i], NULL);
 	}
 	CHECK_EQ(g->kvm->routes->nr, 15 + 23 + ARRAY_LEN(m));
 	for (size_t i = 0; i < ARRAY_LEN(m); i++)

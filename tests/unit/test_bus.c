@@ -303,10 +303,10 @@ static void test_pass_through(void)
 	CHECK_EQ(bus_msi_new(b, &msi), 0);
 	bus_msi_update(b, &msi, 0xfee00000, 0x41);
 	CHECK_EQ(msi.addr, 0xfee00000);
-	bus_msi_fire(b, &msi);
+	bus_msi_fire(b, &msi, NULL);
 	CHECK_EQ(h.msi_fired, 1);
 	msi.fd = fd_event_new();
-	bus_msi_fire(b, &msi);
+	bus_msi_fire(b, &msi, NULL);
 	CHECK_EQ(h.msi_fired, 1);
 	CHECK_EQ(fd_event_clear(msi.fd), 1);
 	CHECK_EQ(msi.fired, 2);

@@ -669,6 +669,38 @@ static void one_call_per_wake(enum loop_engine engine)
 }
 CASE_(one_call_per_wake, URING)
 
+/* An eventfd is signalled by the call that waits next, which does not return for that. */
+static void event_set(enum loop_engine engine)
+{
+	struct loop *l = make(engine);
+	struct probe p = { .w.fn = probe_fn };
+	struct loop_stats before, after;
+	int kick = fd_event_new(), out = fd_event_new();
+
+	CHECK_EQ(loop_fd_add(l, &p.w, kick, EPOLLIN | EPOLLET), 0);
+	settle(l);
+	loop_stats_get(l, &before);
+	for (int i = 0; i < 50; i++) {
+		loop_event_set(l, out);
+		fd_event_set(kick);
+		while (p.calls <= i)
+			CHECK_EQ(loop_step(l, engine != LOOP_FAKE), 1);
+		CHECK_EQ(fd_event_clear(out), 1);
+	}
+	loop_stats_get(l, &after);
+	CHECK_EQ(after.callbacks - before.callbacks, 50);
+	if (engine == LOOP_URING)
+		CHECK_EQ(after.waits - before.waits, 50);
+	loop_event_set(l, out);
+	loop_io_flush(l);
+	CHECK_EQ(fd_event_clear(out), 1);
+	loop_fd_del(&p.w);
+	close(kick);
+	close(out);
+	loop_free(l);
+}
+ALL(event_set)
+
 /* More operations than the submission queue holds, before the first step. */
 static void file_burst(enum loop_engine engine)
 {
@@ -744,6 +776,7 @@ int main(int argc, char **argv)
 		ALL_CASES(fd_removes_itself),
 		ALL_CASES(fd_edge),
 		ALL_CASES(fd_many),
+		ALL_CASES(event_set),
 		ALL_CASES(fd_regular_file),
 		REAL_CASES(timer_real),
 		{ "timer fake", timer_fake },
