@@ -133,6 +133,15 @@ static void vnet_stalled(struct dev *d)
 			vnet_rx_give_up(n, i);
 }
 
+static void vnet_look(struct dev *d)
+{
+	struct vnet *n = vnet_of(virtio_of(d));
+
+	for (unsigned int i = 0; dev_is_running(d) && i < n->pairs; i++)
+		if (n->tx[i].hold)
+			send_waiting(n, i);
+}
+
 /* --- the driver --- */
 
 static uint64_t vnet_features(struct virtio *v)
@@ -227,8 +236,10 @@ static void vnet_stopped(struct virtio *v)
 	driver_state_reset(n);
 	net_set_offloads(n->line, 0);
 	net_set_queues(n->line, 1);
-	for (unsigned int i = 0; i < n->pairs; i++)
+	for (unsigned int i = 0; i < n->pairs; i++) {
+		vnet_tx_forget(n, i);
 		vnet_rx_forget(n, i);
+	}
 }
 
 static void vnet_rewired(struct virtio *v)
@@ -326,6 +337,7 @@ static int vnet_init(struct dev *d, const struct env *env, const void *conf, str
 	if (r < 0)
 		return err_prefix(err, r, "%s: vhost=on", env->name);
 	dev_timer_init(&n->stall, d, vnet_stalled);
+	dev_timer_init(&n->look, d, vnet_look);
 	return virtio_init(&n->v, &vnet_desc, 2 * n->pairs + 1, err);
 }
 

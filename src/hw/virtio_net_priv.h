@@ -69,6 +69,13 @@ struct vnet_txq {
 	uint32_t generation;
 	unsigned int nheads, nreqs, niov; /* of the batch; heads: those of dropped frames too */
 	unsigned int in_flight;
+	bool hold; /* the timer looks at the queue; the guest does not kick */
+	uint32_t longest; /* frame, and ... */
+	unsigned int frames; /* how many there were since ... */
+	uint64_t empty_ns; /* the queue was found empty */
+	uint64_t gap_ns; /* from frame to frame, of late */
+	uint64_t began_ns; /* the batch */
+	uint64_t cost_ns; /* of a frame, of late */
 	uint16_t heads[VNET_TX_BATCH];
 	struct net_req *list[VNET_TX_BATCH];
 	struct vnet_tx_req reqs[VNET_TX_BATCH];
@@ -101,6 +108,7 @@ struct vnet_rxq {
 	bool more; /* the last batch was full: there may be more frames */
 	bool flush; /* chains were given back and not published */
 	unsigned int nbufs, niov; /* chains taken, their pieces in iov */
+	unsigned int ask; /* requests that a batch may have, 1 to VNET_RX_BATCH */
 	unsigned int nreqs; /* of the batch; 0: none under way */
 	unsigned int filled; /* those up to the last that got a frame */
 	unsigned int next; /* the first whose frame has not been delivered */
@@ -146,7 +154,7 @@ struct vnet {
 	uint8_t first_mac[MAC_LEN], mac[MAC_LEN];
 	struct vnet_filter filter;
 	unsigned int in_flight;
-	struct dev_timer stall;
+	struct dev_timer stall, look;
 	struct vnet_rxq *rx; /* one per pair */
 	struct vnet_txq *tx;
 	struct vnet_vhost *vhost; /* one per pair, or NULL: not used */
@@ -180,6 +188,8 @@ void vnet_tx_init(struct vnet *n, unsigned int pair);
 void vnet_tx_start(struct vnet *n, unsigned int pair);
 /* After completions: gives a finished batch back. True if it did: then the next one can start. */
 bool vnet_tx_finish(struct vnet *n, unsigned int pair);
+/* The driver has gone. Any thread. */
+void vnet_tx_forget(struct vnet *n, unsigned int pair);
 
 /* --- receiving; loop's thread, lock held --- */
 void vnet_rx_init(struct vnet *n, unsigned int pair);

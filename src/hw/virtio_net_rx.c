@@ -33,6 +33,7 @@ void vnet_rx_init(struct vnet *n, unsigned int pair)
 
 	r->net = n;
 	r->pair = pair;
+	r->ask = VNET_RX_BATCH;
 	for (unsigned int i = 0; i < VNET_RX_BATCH; i++) {
 		r->reqs[i].queue = r;
 		r->reqs[i].req.done = rx_done;
@@ -195,14 +196,17 @@ static unsigned int rx_arm(struct vnet *n, struct vnet_rxq *r, struct vnet_rx_re
 	return niov + 1;
 }
 
-/* Makes requests of the chains that the guest has. */
+/*
+ * Makes requests of the chains that the guest has. Where they take several each: one more than there were frames last
+ * time, so that a batch costs what its frames do, and twice as many after a batch that was full.
+ */
 static void rx_build(struct vnet *n, struct vnet_rxq *r)
 {
 	const struct iovec *from = r->iov;
 	struct iovec *out = r->req_iov;
-	unsigned int first = 0;
+	unsigned int first = 0, most = rx_mergeable(n) ? r->ask : VNET_RX_BATCH;
 
-	for (r->nreqs = 0; r->nreqs < VNET_RX_BATCH; r->nreqs++) {
+	for (r->nreqs = 0; r->nreqs < most; r->nreqs++) {
 		struct vnet_rx_req *x = &r->reqs[r->nreqs];
 
 		x->first = first;
@@ -437,6 +441,7 @@ bool vnet_rx_finish(struct vnet *n, unsigned int pair)
 		rx_rotate_short(r);
 	rx_compact(r);
 	r->more = r->reqs[r->nreqs - 1].res >= 0;
+	r->ask = MIN(r->more ? 2 * r->nreqs : r->filled + 1, VNET_RX_BATCH);
 	r->nreqs = 0;
 	return true;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
 #include "dev/test_virtio_net.h"
+#include "util/clock.h"
 
 #include <unistd.h>
 
@@ -300,6 +301,113 @@ static void test_send_notify(void)
 	tb_virtio_kick(d, 1);
 	CHECK_EQ(tb_vq_used_idx(&vq[1]), 100);
 	CHECK_EQ(tb_vq_avail_event(&vq[1]), 100);
+}
+
+/* Time passes, in which the line sends a frame in a microsecond. */
+static void tx_pass(unsigned int us)
+{
+	while (us--) {
+		tb_advance(tb, NS_PER_US);
+		net_fault_release(tb_net(tb, 0), 1);
+		tb_run(tb);
+	}
+}
+
+static void tx_drain(void)
+{
+	uint32_t id, len;
+
+	while (tb_vq_used(&vq[1], &id, &len))
+		;
+	while (tb_net_next(tb, 0, NULL, got, sizeof(got)) >= 0)
+		;
+}
+
+/* Posts a frame, kicks if the guest was told to (the result), and lets time pass. */
+static bool tx_one(size_t len, unsigned int us)
+{
+	bool kick = tb_vq_avail_event(&vq[1]) == vq[1].avail_idx; /* s2.7.10 */
+
+	make_frame(len, 1, NULL);
+	tx_post_hdr(1, NULL, len);
+	if (kick)
+		tb_virtio_kick(d, 1);
+	tx_pass(us);
+	return kick;
+}
+
+static unsigned int tx_many(unsigned int n, size_t len, unsigned int us)
+{
+	unsigned int kicks = 0;
+
+	while (n--) {
+		kicks += tx_one(len, us);
+		tx_drain();
+	}
+	return kicks;
+}
+
+static void setup_slow(void)
+{
+	const struct net_fault hold = { .hold = true };
+
+	setup(F_BASE | VIRTIO_F_EVENT_IDX);
+	tb_net_fault(tb, 0, &hold);
+}
+
+/* Small frames in a stream: the guest does not kick any more, and each is sent in time. */
+static void test_send_stream(void)
+{
+	setup_slow();
+	CHECK(tx_many(100, 64, 4) > 8);
+	CHECK_EQ(tx_many(500, 64, 4), 0);
+	tx_pass(50);
+	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, 600);
+	/* looks that found nothing: back to kicks */
+	tx_drain();
+	CHECK(tx_one(64, 4));
+	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, 601);
+	CHECK(tb_balanced(tb));
+}
+
+/* What is not a stream of small frames is kicked for, every time. */
+static void test_send_no_stream(void)
+{
+	setup_slow();
+	/* each waits for an answer, which takes as long as a few frames do */
+	CHECK_EQ(tx_many(200, 64, 10), 200);
+	/* the sender of large ones may wait for them to be sent */
+	CHECK_EQ(tx_many(200, 9000, 4), 200);
+	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, 400);
+}
+
+/* Pause, reset and a pulled cable while a look is due. */
+static void test_send_stream_ends(void)
+{
+	for (unsigned int how = 0; how < 3; how++) {
+		setup_slow();
+		tx_many(200, 64, 4);
+		CHECK(!tx_one(64, 0));
+		if (how == 0) {
+			tb_release_all(tb);
+			CHECK(tb_pause(tb));
+			tb_advance(tb, NS_PER_MS);
+			tb_resume(tb);
+			tb_run(tb);
+		} else if (how == 1) {
+			tb_release_all(tb);
+			start(F_BASE | VIRTIO_F_EVENT_IDX, 2);
+			CHECK(tx_one(64, 4));
+		} else {
+			tb_net_link(tb, 0, false);
+			tx_pass(50);
+			tb_net_link(tb, 0, true);
+		}
+		tb_release_all(tb);
+		CHECK_EQ(tb_vq_used_idx(&vq[1]), vq[1].avail_idx);
+		tx_drain();
+		check_works();
+	}
 }
 
 static void test_send_failing(void)
@@ -670,6 +778,9 @@ static const struct test_case cases[] = {
 	{ "N-02 send: headers", test_send_headers },
 	{ "net send: batches", test_send_batch },
 	{ "VQ-25 send: notifications", test_send_notify },
+	{ "net send: a stream", test_send_stream },
+	{ "net send: no stream", test_send_no_stream },
+	{ "net send: the end of a stream", test_send_stream_ends },
 	{ "net send: failing line", test_send_failing },
 	{ "VQ-29 send: indices wrap", test_send_wrap },
 	{ "net link", test_link_event },
