@@ -359,8 +359,11 @@ static void flap(enum loop_engine engine)
 	for (head = 0; head < SIZE; head++)
 		give_buffer(&f, head);
 	tb_run(f.tb);
-	while (take(&f, RX, &head))
-		continue;
+	/* what the line kept meanwhile may be more than there are buffers */
+	while (take(&f, RX, &head)) {
+		give_buffer(&f, head);
+		tb_run(f.tb);
+	}
 	before = f.vq[RX].seen;
 	send_frame(&f);
 	tb_run(f.tb);
