@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "cmd/khyve-net/jail.h"
+#include "cmd/khyve-net/seccomp.h"
 #include "run.h"
 #include "util/err.h"
 #include "util/macros.h"
@@ -172,6 +174,58 @@ static void test_escape(void)
 	CHECK(ARRAY_LEN(attempts) >= 60);
 }
 
+/* With the filter of calls alone, against a process that nothing else protects: our parent. */
+static int try_call(long nr, uintptr_t a, uintptr_t b, uintptr_t c)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || seccomp_enter() < 0)
+			_exit(NO_JAIL);
+		if (nr == SYS_tgkill && !a)
+			a = b = (uintptr_t)getpid();
+		_exit(syscall(nr, a, b, c) >= 0 ? ESCAPED : errno);
+	}
+	CHECK(pid > 0);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	if (WIFSIGNALED(status))
+		return WTERMSIG(status) == SIGSYS ? REFUSED : -WTERMSIG(status);
+	return WEXITSTATUS(status);
+}
+
+static void test_signals(void)
+{
+	uintptr_t victim = (uintptr_t)getpid();
+
+	CHECK_EQ(try_call(SYS_tgkill, victim, victim, 0), REFUSED);
+	CHECK_EQ(try_call(SYS_tgkill, 0, 0, 0), ESCAPED); /* itself: how abort() works */
+	CHECK_EQ(try_call(SYS_fcntl, 0, F_SETOWN, victim), REFUSED);
+	CHECK_EQ(try_call(SYS_fcntl, 0, F_SETOWN_EX, STR(scratch)), REFUSED);
+	CHECK_EQ(try_call(SYS_fcntl, 0, F_SETSIG, SIGKILL), REFUSED);
+	CHECK_EQ(try_call(SYS_fcntl, 0, F_GETFL, 0), ESCAPED);
+	CHECK_EQ(try_call(SYS_fcntl, 0, F_GETFD, 0), ESCAPED);
+}
+
+/* No protocol that the kernel would first have to load. */
+static void test_sockets(void)
+{
+	static const uintptr_t families[] = { AF_INET, AF_INET6 };
+
+	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_STREAM, 132), REFUSED); /* SCTP */
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_STREAM, 262), REFUSED); /* MPTCP */
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_DCCP, 0), REFUSED);
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_SEQPACKET, 0), REFUSED);
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP),
+			 ESCAPED);
+		CHECK_EQ(try_call(SYS_socket, families[i], SOCK_DGRAM | SOCK_NONBLOCK, 0), ESCAPED);
+	}
+	/* libslirp tries both for echo requests and goes on without. */
+	CHECK(try_call(SYS_socket, AF_INET, SOCK_DGRAM, IPPROTO_ICMP) != REFUSED);
+	CHECK(try_call(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP) != REFUSED);
+}
+
 static bool has_landlock(void)
 {
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
@@ -234,10 +288,9 @@ static void test_identity(void)
 }
 
 static const struct test_case cases[] = {
-	{ "jail: ways out", test_escape },
-	{ "jail: files", test_files },
-	{ "jail: work", test_work },
-	{ "jail: identity and limits", test_identity },
+	{ "jail: ways out", test_escape }, { "jail: signals", test_signals },
+	{ "jail: sockets", test_sockets }, { "jail: files", test_files },
+	{ "jail: work", test_work },	   { "jail: identity and limits", test_identity },
 };
 
 int main(int argc, char **argv)

@@ -9,12 +9,14 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "util/macros.h"
 
@@ -23,31 +25,89 @@
  * themselves.
  */
 static const unsigned short allowed[] = {
-	SYS_epoll_pwait2,  SYS_epoll_pwait,  SYS_epoll_wait,	  SYS_epoll_ctl,
-	SYS_poll,	   SYS_ppoll,	     SYS_recvfrom,	  SYS_recvmsg,
-	SYS_recvmmsg,	   SYS_sendto,	     SYS_sendmsg,	  SYS_sendmmsg,
-	SYS_read,	   SYS_readv,	     SYS_write,		  SYS_writev,
-	SYS_close,	   SYS_accept,	     SYS_accept4,	  SYS_bind,
-	SYS_connect,	   SYS_listen,	     SYS_shutdown,	  SYS_getsockname,
-	SYS_getpeername,   SYS_getsockopt,   SYS_setsockopt,	  SYS_fcntl,
-	SYS_lseek,	   SYS_fstat,	     SYS_newfstatat,	  SYS_stat,
-	SYS_brk,	   SYS_munmap,	     SYS_mremap,	  SYS_madvise,
-	SYS_clock_gettime, SYS_gettimeofday, SYS_clock_nanosleep, SYS_restart_syscall,
-	SYS_futex,	   SYS_getrandom,    SYS_getpid,	  SYS_gettid,
-	SYS_geteuid,	   SYS_sched_yield,  SYS_rt_sigaction,	  SYS_rt_sigprocmask,
-	SYS_rt_sigreturn,  SYS_sigaltstack,  SYS_tgkill,	  SYS_exit,
+	SYS_epoll_pwait2,
+	SYS_epoll_pwait,
+	SYS_epoll_wait,
+	SYS_epoll_ctl,
+	SYS_poll,
+	SYS_ppoll,
+	SYS_recvfrom,
+	SYS_recvmsg,
+	SYS_recvmmsg,
+	SYS_sendto,
+	SYS_sendmsg,
+	SYS_sendmmsg,
+	SYS_read,
+	SYS_readv,
+	SYS_write,
+	SYS_writev,
+	SYS_close,
+	SYS_accept,
+	SYS_accept4,
+	SYS_bind,
+	SYS_connect,
+	SYS_listen,
+	SYS_shutdown,
+	SYS_getsockname,
+	SYS_getpeername,
+	SYS_getsockopt,
+	SYS_setsockopt,
+	SYS_lseek,
+	SYS_fstat,
+	SYS_newfstatat,
+	SYS_stat,
+	SYS_brk,
+	SYS_munmap,
+	SYS_mremap,
+	SYS_madvise,
+	SYS_clock_gettime,
+	SYS_gettimeofday,
+	SYS_clock_nanosleep,
+	SYS_restart_syscall,
+	SYS_futex,
+	SYS_getrandom,
+	SYS_getpid,
+	SYS_gettid,
+	SYS_geteuid,
+	SYS_sched_yield,
+	SYS_rt_sigaction,
+	SYS_rt_sigprocmask,
+	SYS_rt_sigreturn,
+	SYS_sigaltstack,
+	SYS_exit,
 	SYS_exit_group,
 };
 
-/* Allowed with one value of an argument only, or with these bits of it clear; else the process ends. */
+/*
+ * Allowed if each argument named here has one of its values, or these bits of it clear; else the process ends. The
+ * rules of one call follow each other, and of these the ones of one argument.
+ */
 struct arg_rule {
 	unsigned short nr, arg;
 	unsigned int mask, value; /* (argument & mask) == value */
 };
 
+#define SOCKET_TYPE 0xfu /* the rest are flags */
+#define OWN_PID 0u /* stands for it */
+
 static const struct arg_rule limited[] = {
 	{ SYS_socket, 0, ~0u, AF_INET },
 	{ SYS_socket, 0, ~0u, AF_INET6 },
+	/* What the kernel would have to load first has had many a hole. */
+	{ SYS_socket, 1, SOCKET_TYPE, SOCK_STREAM },
+	{ SYS_socket, 1, SOCKET_TYPE, SOCK_DGRAM },
+	{ SYS_socket, 1, SOCKET_TYPE, SOCK_RAW }, /* refused by the kernel; libslirp asks */
+	{ SYS_socket, 2, ~0u, IPPROTO_IP },
+	{ SYS_socket, 2, ~0u, IPPROTO_ICMP },
+	{ SYS_socket, 2, ~0u, IPPROTO_TCP },
+	{ SYS_socket, 2, ~0u, IPPROTO_UDP },
+	{ SYS_socket, 2, ~0u, IPPROTO_ICMPV6 },
+	/* Descriptors can send signals, too. */
+	{ SYS_fcntl, 1, ~0u, F_GETFD },
+	{ SYS_fcntl, 1, ~0u, F_SETFD },
+	{ SYS_fcntl, 1, ~0u, F_GETFL },
+	{ SYS_fcntl, 1, ~0u, F_SETFL },
+	{ SYS_tgkill, 0, ~0u, OWN_PID },
 	{ SYS_openat, 2, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, O_RDONLY },
 	{ SYS_open, 1, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, O_RDONLY },
 	{ SYS_mmap, 2, PROT_EXEC, 0 },
@@ -133,24 +193,38 @@ static void answer(struct program *p, unsigned int nr, unsigned int action)
 	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
-/* The rules of one call, which follow each other in the table from *i on. */
-static void answer_limited(struct program *p, size_t *i)
+/* Goes on behind the rules of one argument, from *i on, if one of them fits. */
+static void check_arg(struct program *p, size_t *i)
 {
-	unsigned short nr = limited[*i].nr, jump;
+	const struct arg_rule *r = &limited[*i];
+	size_t n = 0;
 
-	jump = p->len;
-	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 0));
-	for (; *i < ARRAY_LEN(limited) && limited[*i].nr == nr; ++*i) {
-		const struct arg_rule *r = &limited[*i];
+	while (*i + n < ARRAY_LEN(limited) && r[n].nr == r->nr && r[n].arg == r->arg)
+		n++;
+	for (size_t k = 0; k < n; k++) {
+		unsigned int value = r->nr == SYS_tgkill ? (unsigned int)getpid() : r[k].value;
+		unsigned char to_end = (unsigned char)(3 * (n - 1 - k) + 1);
 
 		emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, DATA_ARG(r->arg)));
-		emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, r->mask));
-		answer(p, r->value, SECCOMP_RET_ALLOW);
+		emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, r[k].mask));
+		emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, to_end, 0));
 	}
 	/* The C library has its ways with a terminal; none of that is worth an end. */
-	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, nr == SYS_ioctl
+	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, r->nr == SYS_ioctl
 								      ? SECCOMP_RET_ERRNO | ENOTTY
 								      : SECCOMP_RET_KILL_PROCESS));
+	*i += n;
+}
+
+/* The rules of one call, from *i on. */
+static void answer_limited(struct program *p, size_t *i)
+{
+	unsigned short nr = limited[*i].nr, jump = p->len;
+
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 0));
+	while (*i < ARRAY_LEN(limited) && limited[*i].nr == nr)
+		check_arg(p, i);
+	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	p->code[jump].jf = (unsigned char)(p->len - jump - 1);
 }
 
