@@ -99,7 +99,8 @@ static enum filter_verdict judge_udp(struct filter *f, const char *dst, uint16_t
 }
 
 /* Returns the flags that are left. */
-static uint16_t judge_tcp(struct filter *f, const char *dst, uint16_t flags, uint16_t urgent)
+static uint16_t judge_tcp_port(struct filter *f, const char *dst, uint16_t port, uint16_t flags,
+			       uint16_t urgent)
 {
 	uint8_t frame[200] = { 0 }, *tcp;
 	size_t len = make(frame, dst, IPPROTO_TCP, 27);
@@ -107,6 +108,7 @@ static uint16_t judge_tcp(struct filter *f, const char *dst, uint16_t flags, uin
 	tcp = data_of(frame);
 	for (int i = 0; i < 27; i++)
 		tcp[i] = (uint8_t)(i * 37);
+	put_be16(tcp + 2, port);
 	put_be16(tcp + 12, (uint16_t)(0x5000 | flags));
 	put_be16(tcp + 16, 0);
 	put_be16(tcp + 18, urgent);
@@ -116,6 +118,11 @@ static uint16_t judge_tcp(struct filter *f, const char *dst, uint16_t flags, uin
 	CHECK_EQ(payload_sum(frame), 0);
 	CHECK_EQ(get_be16(tcp + 18), flags & 0x20 ? 0 : urgent);
 	return get_be16(tcp + 12) & 0xfff;
+}
+
+static uint16_t judge_tcp(struct filter *f, const char *dst, uint16_t flags, uint16_t urgent)
+{
+	return judge_tcp_port(f, dst, 19055, flags, urgent);
 }
 
 /* --- the filter --- */
@@ -165,6 +172,14 @@ static void test_filter_lengths(void)
 	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
 	frame[ETH] = 0x45;
 	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_DROP);
+	/* UDP has a length of its own. */
+	for (unsigned int i = 0; i < 2 * 65536; i++) {
+		bool ok = i / 2 >= 8 && i / 2 <= 20;
+
+		len = make(frame, i % 2 ? "2001:db8::1" : "192.0.2.1", IPPROTO_UDP, 20);
+		put_be16(data_of(frame) + 4, (uint16_t)(i / 2));
+		CHECK_EQ(filter_in(&f, NOW, frame, len), ok ? FILTER_PASS : FILTER_DROP);
+	}
 }
 
 static void test_filter_protocols(void)
@@ -177,9 +192,11 @@ static void test_filter_protocols(void)
 		size_t len = make(frame, "192.0.2.1", (uint8_t)protocol, 20);
 
 		memset(data_of(frame), 0, 20);
+		put_be16(data_of(frame) + 4, 20);
 		CHECK_EQ(filter_in(&f, NOW, frame, len),
 			 ok || protocol == IPPROTO_ICMP ? FILTER_PASS : FILTER_DROP);
 		len = make(frame, "2001:db8::1", (uint8_t)protocol, 20);
+		put_be16(data_of(frame) + 4, 20);
 		CHECK_EQ(filter_in(&f, NOW, frame, len),
 			 ok || protocol == IPPROTO_ICMPV6 ? FILTER_PASS : FILTER_DROP);
 	}
@@ -237,8 +254,45 @@ static void test_filter_router(void)
 	CHECK_EQ(judge_udp(&f, "10.0.2.3", 1000, 53), FILTER_PASS);
 	CHECK_EQ(judge_udp(&f, "10.0.2.3", 1000, 54), FILTER_DROP);
 	CHECK_EQ(judge_udp(&f, "fec0::3", 1000, 53), FILTER_PASS);
+	/* What listens on the host's resolver besides is not the guest's, its loopback or not. */
+	for (int i = 0; i < 4; i++) {
+		const char *dns = i % 2 ? "fec0::3" : "10.0.2.3";
+
+		f.host_loopback = i / 2;
+		CHECK_EQ(judge_tcp_port(&f, dns, 53, 0x02, 0), 0x02);
+		CHECK_EQ(judge_tcp_port(&f, dns, 54, 0x02, 0), 0x03);
+		CHECK_EQ(judge_tcp_port(&f, dns, 53 + 256, 0x02, 0), 0x03);
+	}
+	f.host_loopback = false;
 	CHECK_EQ(judge_udp(&f, "192.0.2.1", 1000, 69), FILTER_PASS);
 	CHECK_EQ(judge_tcp(&f, "192.0.2.1", 0x02, 0), 0x02);
+}
+
+/* With -r the guest opens nothing, by whatever protocol. What it needs to have an address stays. */
+static void test_filter_closed(void)
+{
+	static const char *const outside[] = { "192.0.2.1", "2001:db8::1" };
+	struct filter f = { .closed = true };
+	uint8_t frame[200];
+	size_t len;
+
+	for (size_t i = 0; i < ARRAY_LEN(outside); i++) {
+		CHECK_EQ(judge_udp(&f, outside[i], 1000, 53), FILTER_DROP);
+		CHECK_EQ(judge_tcp(&f, outside[i], 0x02, 0), 0x03);
+		CHECK_EQ(judge_tcp(&f, outside[i], 0x12, 0), 0x12);
+		len = make(frame, outside[i], i ? IPPROTO_ICMPV6 : IPPROTO_ICMP, 8);
+		CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_DROP);
+	}
+	CHECK_EQ(judge_udp(&f, "10.0.2.3", 1000, 53), FILTER_DROP);
+	CHECK_EQ(judge_tcp(&f, "10.0.2.2", 0x02, 0), 0x03);
+	CHECK_EQ(judge_udp(&f, "10.0.2.2", 68, 67), FILTER_PASS);
+	CHECK_EQ(judge_udp(&f, "255.255.255.255", 68, 67), FILTER_PASS);
+	len = make(frame, "10.0.2.2", IPPROTO_ICMP, 8);
+	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
+	len = make(frame, "ff02::2", IPPROTO_ICMPV6, 8);
+	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
+	len = make(frame, "fec0::3", IPPROTO_ICMPV6, 8);
+	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
 }
 
 /* Who sent something through a forward gets answers, for a while, at the port that he sent from. */
@@ -504,6 +558,7 @@ static const struct test_case cases[] = {
 	{ "filter: protocols", test_filter_protocols },
 	{ "filter: the host itself", test_filter_host },
 	{ "filter: the router", test_filter_router },
+	{ "filter: closed", test_filter_closed },
 	{ "filter: answers through a forward", test_filter_peers },
 	{ "filter: urgent data", test_filter_urgent },
 	{ "filter: the guest's addresses", test_filter_guest },

@@ -69,6 +69,7 @@ static bool is_refused(const struct filter *f, enum target target)
 static bool check_tcp(const struct filter *f, const struct packet *p)
 {
 	uint16_t flags;
+	bool refused;
 
 	if (p->len < TCP_LEN)
 		return false;
@@ -77,7 +78,9 @@ static bool check_tcp(const struct filter *f, const struct packet *p)
 		flags &= (uint16_t)~TCP_URG;
 		replace(p->data + TCP_URGENT, 0, p->data + TCP_SUM);
 	}
-	if (is_refused(f, p->target) && (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	refused = is_refused(f, p->target) ||
+		  (p->target == TARGET_DNS && get_be16(p->data + 2) != PORT_DNS);
+	if (refused && (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		flags |= TCP_FIN;
 	replace(p->data + TCP_FLAGS, flags, p->data + TCP_SUM);
 	return true;
@@ -105,9 +108,12 @@ static bool is_peer(struct filter *f, uint64_t now_ns, const struct packet *p)
 
 static bool check_udp(struct filter *f, uint64_t now_ns, const struct packet *p)
 {
-	uint16_t port;
+	uint16_t port, len;
 
 	if (p->len < UDP_LEN)
+		return false;
+	len = get_be16(p->data + 4);
+	if (len < UDP_LEN || len > p->len)
 		return false;
 	port = get_be16(p->data + 2);
 	if (p->target == TARGET_DNS && port != PORT_DNS)
@@ -131,7 +137,7 @@ static bool check_packet(struct filter *f, uint64_t now_ns, const struct packet 
 	case IPPROTO_ICMP:
 		return !p->v6 && p->len >= 8 && (p->target == TARGET_ROUTER || !f->closed);
 	case IPPROTO_ICMPV6:
-		return p->v6 && p->len >= 8;
+		return p->v6 && p->len >= 8 && (p->target != TARGET_OUTSIDE || !f->closed);
 	default:
 		return false;
 	}
