@@ -160,7 +160,8 @@ static int open_given(const struct blk_spec *spec, int *out, struct err *err)
 	uint64_t n;
 	int flags;
 
-	if (str_u64(spec->path + 3, &n) < 0 || n > INT32_MAX || fcntl((int)n, F_GETFD) < 0)
+	if (str_u64(spec->path + 3, &n) < 0 || n > INT32_MAX ||
+	    fcntl((int)n, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(err, -EBADF, "%s: no such open descriptor", spec->path);
 	flags = fcntl((int)n, F_GETFL);
 	if (!spec->ro && (flags & O_ACCMODE) != O_RDWR)

@@ -537,7 +537,8 @@ static int parse_fds(struct net_tap *t, const char *list, unsigned int max, stru
 			return err_set(err, -EINVAL, "fd:%s: use fd:N[:N...] with 1 to %u numbers",
 				       list, NET_QUEUES_MAX);
 		snprintf(text, sizeof(text), "%.*s", end ? (int)(end - at) : (int)strlen(at), at);
-		if (str_u64(text, &fd) < 0 || fd > INT32_MAX || fcntl((int)fd, F_GETFD) < 0)
+		if (str_u64(text, &fd) < 0 || fd > INT32_MAX ||
+		    fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
 			return err_set(err, -EBADF, "fd:%s: \"%s\" is no open descriptor", list,
 				       text);
 		for (unsigned int i = 0; i < n; i++)

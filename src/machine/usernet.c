@@ -163,6 +163,7 @@ static void become(struct child *c, pid_t parent, int ready_fd)
 		_exit(1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	fd_inherit_none();
 	fd_set_inherit(c->listen_fd);
 	fd_set_inherit(ready_fd);
 	execv(c->program, c->argv);

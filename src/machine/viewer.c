@@ -87,6 +87,7 @@ static void child(struct viewer *v, pid_t parent, const int *fds, char *const *a
 		_exit(1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	fd_inherit_none();
 	for (; *fds != -2; fds++)
 		if (*fds >= 0)
 			fd_set_inherit(*fds);

@@ -22,6 +22,11 @@ int fd_read_file(const char *path, size_t max, char **out, size_t *len);
 /* New memfd of size bytes, close-on-exec, sealed against resizing. Returns the descriptor or -errno. */
 int fd_memfd(const char *name, uint64_t size);
 int fd_set_nonblock(int fd);
+/*
+ * In a child between fork and exec: no descriptor but 0 to 2 is inherited, whoever opened it. Before Linux 5.11 it does
+ * nothing.
+ */
+void fd_inherit_none(void);
 /* Clears close-on-exec, for descriptors that a child is to inherit. */
 int fd_set_inherit(int fd);
 

@@ -23,6 +23,7 @@
 #include "run.h"
 #include "util/bytes.h"
 #include "util/err.h"
+#include "util/fd.h"
 #include "util/macros.h"
 
 /*
@@ -442,7 +443,10 @@ static void takes_descriptors(enum loop_engine engine)
 
 	set_up("tap0", true);
 	snprintf(spec, sizeof(spec), "fd:%d:%d", a, b);
+	fd_set_inherit(a); /* as whoever starts us has to */
+	fd_set_inherit(b);
 	t = tap_new(engine, spec, "tap0", 0);
+	CHECK(fcntl(a, F_GETFD) == FD_CLOEXEC && fcntl(b, F_GETFD) == FD_CLOEXEC);
 	CHECK_STR(net_info_get(t->n)->name, "tap0");
 	CHECK_EQ(net_info_get(t->n)->queues, 2);
 	CHECK_EQ(net_info_get(t->n)->mtu, 1500);

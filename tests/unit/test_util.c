@@ -359,6 +359,9 @@ static void test_fd_flags(void)
 	CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	CHECK_EQ(fd_set_inherit(fd), 0);
 	CHECK(!(fcntl(fd, F_GETFD) & FD_CLOEXEC));
+	fd_inherit_none();
+	CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	CHECK(!(fcntl(STDERR_FILENO, F_GETFD) & FD_CLOEXEC));
 	CHECK_EQ(fd_event_clear(fd), 0);
 	fd_event_set(fd);
 	fd_event_set(fd);
