@@ -184,6 +184,8 @@ static unsigned int rx_arm(struct vnet *n, struct vnet_rxq *r, struct vnet_rx_re
 	do {
 		if (at == r->nbufs && !rx_pop(n, r))
 			break;
+		if (r->bufs[at].len > UINT32_MAX - x->len)
+			break; /* the line takes no request of that size */
 		memcpy(&out[niov], &from[niov], r->bufs[at].niov * sizeof(*out));
 		niov += r->bufs[at].niov;
 		x->len += r->bufs[at++].len;

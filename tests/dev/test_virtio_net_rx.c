@@ -85,6 +85,32 @@ static void test_receive_mixed_chain(void)
 	rx_check(100, 1);
 }
 
+/* Behind a short chain one of nearly 4 GiB, the same memory over and over: together they are more than 32 bits hold. */
+static void test_receive_huge_chain(void)
+{
+	static struct tb_buf b[256];
+	uint16_t head;
+
+	setup(F_MRG | VIRTIO_F_INDIRECT_DESC);
+	rx_fill(0, 1, 128 * KIB);
+	rx_send(BIG, 1); /* from now on as much room as this is asked for */
+	tb_run(tb);
+	rx_check(BIG, 1);
+	rx_post(0, 1, 60 * KIB);
+	for (unsigned int i = 0; i < ARRAY_LEN(b); i++)
+		b[i] = (struct tb_buf){ 0, TB_RAM, true };
+	b[255].len -= 32 * KIB;
+	vq[0].next_desc = 200; /* none of those of rx_post() */
+	head = tb_vq_add_indirect(&vq[0], tx_mem, b, ARRAY_LEN(b));
+	rx_busy[0][head] = true;
+	tb_virtio_kick(d, 0);
+	rx_send(1514, 2);
+	tb_run(tb);
+	rx_check(1514, 2);
+	CHECK(!needs_reset());
+	CHECK(tb_balanced(tb));
+}
+
 static void test_batch(void)
 {
 	setup(F_MRG);
@@ -463,6 +489,7 @@ static const struct test_case cases[] = {
 	{ "net receive without merging", test_receive_plain },
 	{ "net receive: pieces of every size", test_receive_shapes },
 	{ "net receive: chains with a readable part", test_receive_mixed_chain },
+	{ "net receive: a chain of 4 GiB", test_receive_huge_chain },
 	{ "net receive: batches", test_batch },
 	{ "VQ-25 receive: notifications", test_notify },
 	{ "N-06 no chains", test_no_chains },
