@@ -109,7 +109,7 @@ uint64_t vnet_vhost_lacks(const struct vnet *n)
 static bool wanted(const struct vnet *n, unsigned int pair)
 {
 	return dev_is_running(&n->v.fn.dev) && pair < n->active && n->link && n->v.fn.dma.on &&
-	       !(n->v.status & VIRTIO_S_NEEDS_RESET) && !n->tx[pair].in_flight &&
+	       !(n->v.status & VIRTIO_S_NEEDS_RESET) && !n->tx[pair].nheads &&
 	       virtio_queue_ready(&n->v, vnet_rx_index(pair)) &&
 	       virtio_queue_ready(&n->v, vnet_tx_index(pair));
 }
@@ -125,6 +125,8 @@ static int start(struct vnet *n, unsigned int pair)
 	struct vnet_vhost *h = &n->vhost[pair];
 	int r;
 
+	/* Frames may have been wanted here, of a driver for which vhost-net did not start. */
+	vnet_rx_pause(n, pair);
 	if (h->stale)
 		vhost_drop_frames(net_tap_fd(n->line, pair));
 	h->stale = false;
