@@ -2,6 +2,7 @@
 # Copyright (c) 2026 the khyve authors
 """What the tests of vm share: a store in a temporary folder, the stand-in for khyve, checks and the runner."""
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -66,6 +67,36 @@ def alive(pid):
         return False
 
 
+TYPES = {"string": str, "integer": int, "boolean": bool, "null": type(None), "object": dict, "array": list}
+
+
+def has_type(value, name):
+    return isinstance(value, TYPES[name]) and not (name == "integer" and isinstance(value, bool))
+
+
+def valid(value, schema, where="output"):
+    """Checks a value against what doc/json uses of JSON Schema; a keyword that is not known here fails."""
+    unknown = set(schema) - {"$schema", "title", "description", "type", "properties", "required", "items", "enum",
+                             "const", "additionalProperties"}
+    true(not unknown, f"{where}: {unknown} is not checked")
+    names = schema.get("type", [])
+    names = [names] if isinstance(names, str) else names
+    true(not names or any(has_type(value, n) for n in names), f"{where}: {value!r} is not {names}")
+    true("enum" not in schema or value in schema["enum"], f"{where}: {value!r}")
+    true("const" not in schema or value == schema["const"], f"{where}: {value!r}")
+    if isinstance(value, list):
+        for n, item in enumerate(value):
+            valid(item, schema["items"], f"{where}[{n}]")
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        for key in schema.get("required", []):
+            true(key in value, f"{where}: no {key}")
+        for key, item in value.items():
+            rest = schema["additionalProperties"]
+            true(key in known or rest is not False, f"{where}: {key} is not in the schema")
+            valid(item, known.get(key, rest), f"{where}.{key}")
+
+
 class Store:
     """A store of its own and everything that a command needs to find it."""
 
@@ -124,6 +155,14 @@ class Store:
 
     def ok(self, *args, stdin=""):
         return self.vm(*args, stdin=stdin, status=0).out
+
+    def json(self, schema, *args):
+        """What a command prints with --json, which has to be as doc/json says."""
+        with open(os.path.join(HERE, "../../doc/json", schema + ".json"), encoding="utf-8") as f:
+            rules = json.load(f)
+        value = json.loads(self.ok(*args, *([] if "--json" in args else ["--json"])))
+        valid(value, rules)
+        return value
 
     def fails(self, *args, stdin="", status=1):
         """Standard error of a command that must fail."""

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of vm: settings, names, tags, stopping all, and what is not there."""
-import json
 import os
 import re
 import shutil
@@ -28,7 +27,7 @@ def test_settings(s):
     eq((r.out, r.err), ("", "vm: WARNING: 'console' has no effect\nvm: WARNING: 'compress' has no effect\n"))
     eq(s.read(s.path(".config/system.conf")), 'console="tmux"\ncompress="zstd -c"\n')
     eq(s.ok("get", "compress", "suspend"), head + "compress            zstd -c\nsuspend             -\n")
-    eq(json.loads(s.ok("get", "--json", "all"))["values"],
+    eq(s.json("get", "get", "all")["values"],
        {"console": "tmux", "compress": "zstd -c", "decompress": None, "suspend": None})
     eq(s.fails("set", "press=1"), "vm: ERROR: invalid configuration setting - 'press'; 'vm get all' shows them\n")
     eq(s.fails("set", "suspend=on", "consol=x"),
@@ -53,7 +52,7 @@ def test_set_keeps_the_file(s):
     s.ok("set", "guest", "tags=", "priority=")
     true("tags" not in conf(s) and "priority" not in conf(s), conf(s))
     eq(os.stat(s.path("guest/guest.conf")).st_mode & 0o777, 0o600)
-    values = json.loads(s.ok("get", "guest", "--json"))
+    values = s.json("get", "get", "guest")
     eq((values["version"], values["name"], values["values"]["cpu"]), (1, "guest", "2"))
     eq(s.ok("get", "guest"), s.ok("get", "guest", "all"))
 
@@ -185,10 +184,10 @@ def test_tags(s):
     eq(s.ok("tags", "list", "web1"), "old blue prod\n")
     eq(s.ok("ta", "fi", "prod"), "web1 web2\n")
     eq(s.ok("tags", "find", "green"), "")
-    eq(json.loads(s.ok("tags", "find", "--json", "prod"))["guests"], ["web1", "web2"])
-    eq(json.loads(s.ok("tags", "list", "web1", "--json"))["tags"], ["old", "blue", "prod"])
+    eq(s.json("tags-find", "tags", "find", "prod")["guests"], ["web1", "web2"])
+    eq(s.json("tags-list", "tags", "list", "web1")["tags"], ["old", "blue", "prod"])
     eq([line.split()[0] for line in s.ok("list", "-t", "blue").splitlines()], ["NAME", "web1"])
-    eq([g["name"] for g in json.loads(s.ok("list", "--json", "-t", "prod"))["guests"]], ["web1", "web2"])
+    eq([g["name"] for g in s.json("list", "list", "-t", "prod")["guests"]], ["web1", "web2"])
     s.ok("tags", "remove", "web1", "blue", "old")
     match(conf(s, "web1"), 'tags="prod" # colours\n')
     eq(s.fails("tags", "remove", "web1", "prod", "blue"), "vm: ERROR: web1 has no tag 'blue'\n")
@@ -251,6 +250,32 @@ def test_short_words_of_vm_bhyve(s):
     match(s.ok("l"), "^NAME ")
     eq(s.fails("r"), "vm: ERROR: ambiguous command 'r'\n")
     match(s.ok("rem", "-h"), "vm remove")
+
+
+def test_json(s):
+    """All that is printed for programs is as doc/json says, of guests that run and of broken ones."""
+    s.ok("init")
+    eq(s.json("list", "list")["guests"], [])
+    eq(s.json("info", "info")["guests"], [])
+    s.guest("guest", MINIMAL + 'graphics=yes\ntags="a b"\nnetwork0_type="e1000"\n'
+            'network0_ports="127.0.0.1:2222:22/tcp"\ndisk1_type="nvme"\n')
+    s.guest("odd", 'cpu=many\nmemory=\n')
+    s.write(s.path(".iso/a b.iso"), "x" * 10)
+    s.write(s.path(".config/system.conf"), 'switch_list="one"\naddr_one="192.0.2.1/24"\n')
+    s.write(s.path("guest/guest.conf"), s.read(s.path("guest/guest.conf")).replace('disk1_type="nvme"\n', ""))
+    s.ok("start", "guest")
+    guests = s.json("list", "list")["guests"]
+    eq([(g["name"], g["state"], g["cpu"], g["memory"]) for g in guests],
+       [("guest", "running", 1, 268435456), ("odd", "stopped", None, None)])
+    eq(guests[0]["pid"], s.pid())
+    guest = s.json("info", "info", "guest")["guests"][0]
+    eq(guest["console-ports"]["com1"], s.path("guest/com1.sock"))
+    eq(guest["network-interfaces"][0]["emulation"], "e1000")
+    eq(len(s.json("info", "info")["guests"]), 2)
+    eq(s.json("iso", "iso")["media"], [{"datastore": "default", "name": "a b.iso", "bytes": 10}])
+    eq(s.json("switch", "switch", "list")["switches"][0]["address"], "192.0.2.1/24")
+    eq(s.json("switch", "switch", "info", "one")["switches"][0]["type"], "standard")
+    eq([p["guest-port"] for p in s.json("port-list", "port", "list", "--json", "guest")["ports"]], [22])
 
 
 def test_configure_seed(s):

@@ -13,6 +13,7 @@
 
 #include "manager/fetch.h"
 #include "manager/file.h"
+#include "ui_json.h"
 #include "util/macros.h"
 
 static int is_visible(const struct dirent *e)
@@ -20,8 +21,18 @@ static int is_visible(const struct dirent *e)
 	return e->d_name[0] != '.';
 }
 
-static int list_isos(const struct vm *vm)
+static void show_iso(json_t *media, const char *name, uint64_t bytes)
 {
+	if (media)
+		json_array_append_new(media, json_pack("{s:s, s:s, s:I}", "datastore", "default",
+						       "name", name, "bytes", (json_int_t)bytes));
+	else
+		printf("%-20s%s\n", "default", name);
+}
+
+static int list_isos(const struct vm *vm, bool json)
+{
+	json_t *media = json ? json_array() : NULL;
 	struct dirent **entries;
 	char dir[PATH_MAX];
 	int fd, n;
@@ -34,19 +45,21 @@ static int list_isos(const struct vm *vm)
 		n = errno;
 		if (fd >= 0)
 			close(fd);
+		json_decref(media);
 		return ui_error("cannot read %s: %s", dir, strerror(n));
 	}
-	printf("%-20s%s\n", "DATASTORE", "FILENAME");
+	if (!json)
+		printf("%-20s%s\n", "DATASTORE", "FILENAME");
 	for (int i = 0; i < n; i++) {
 		struct stat st;
 
 		if (fstatat(fd, entries[i]->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
-			printf("%-20s%s\n", "default", entries[i]->d_name);
+			show_iso(media, entries[i]->d_name, (uint64_t)st.st_size);
 		free(entries[i]);
 	}
 	free(entries);
 	close(fd);
-	return 0;
+	return json ? ui_json_print(json_pack("{s:o}", "media", media)) : 0;
 }
 
 /* "700 MB", in the units that download sites use. */
@@ -114,8 +127,8 @@ int verb_iso(struct vm *vm, int argc, char **argv)
 {
 	struct stat st;
 
-	if (argc == 1)
-		return list_isos(vm);
+	if (argc == 1 || (argc == 2 && strcmp(argv[1], "--json") == 0))
+		return list_isos(vm, argc == 2);
 	if (argc > 3 || argv[1][0] == '-')
 		return ui_usage(vm);
 	if (!fetch_is_url(argv[1])) {

@@ -68,7 +68,8 @@ static const struct verb verbs[] = {
 	  "-k          switch off those that are not off by then" },
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
-	{ "iso", verb_iso, NEED_CHANGE, "iso\niso URL|FILE [CHECKSUM]", NULL },
+	{ "iso", verb_iso, NEED_CHANGE, "iso [--json]\niso URL|FILE [CHECKSUM]",
+	  "--json  for programs" },
 	{ "switch", verb_switch, NEED_STORE,
 	  "switch create [-t TYPE] [-i IFACE] [-n VLAN] [-b BRIDGE] [-m MTU] [-a CIDR] [-p] NAME\n"
 	  "switch list [--json]\n"
