@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -45,6 +46,7 @@
 #define FILE_MAX (4u << 20)
 /* RFC 1035 s2.3.4 */
 #define LABEL_MAX 63
+#define DOMAIN "vm"
 
 static const char *ip_text(uint32_t addr, char out[INET_ADDRSTRLEN])
 {
@@ -65,6 +67,16 @@ static void make_label(const char *name, char out[LABEL_MAX + 1])
 		out[i] = (char)(name[i] == '.' || name[i] == '_' ? '-' : tolower(name[i]));
 }
 
+/* Guests that were copied have the same MAC address; dnsmasq wants to hear of it once. */
+static bool is_repeated(const struct nat_net *net, size_t i)
+{
+	for (size_t k = 0; k < i; k++) {
+		if (strcasecmp(net->hosts[k].mac, net->hosts[i].mac) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void put_hosts(FILE *f, const struct nat_net *net)
 {
 	char a[INET_ADDRSTRLEN], label[LABEL_MAX + 1];
@@ -72,15 +84,17 @@ static void put_hosts(FILE *f, const struct nat_net *net)
 	for (size_t i = 0; i < net->n_hosts; i++) {
 		const struct nat_host *h = &net->hosts[i];
 
+		if (is_repeated(net, i))
+			continue;
 		make_label(h->guest, label);
 		fprintf(f, "dhcp-host=%s", h->mac);
 		if (h->offset)
 			fprintf(f, ",%s", ip_text(net->net + h->offset, a));
 		if (h->offset && net->v6)
 			fprintf(f, ",[::%x]", h->offset);
-		/* A name leads to one interface: the guest's first. */
+		/* A name leads to one interface: the guest's first. Without domain, "ignore" or "12h" is no name. */
 		if (label[0] && (i == 0 || strcmp(h->guest, h[-1].guest) != 0))
-			fprintf(f, ",%s", label);
+			fprintf(f, ",%s." DOMAIN, label);
 		fputc('\n', f);
 	}
 }
@@ -109,7 +123,9 @@ static void put_conf(FILE *f, const char *dir, const struct nat_net *net)
 	fprintf(f, "interface=%s\nexcept-interface=lo\nbind-dynamic\n", net->bridge);
 	fprintf(f, "pid-file=%s/" FILE_READY "\ndhcp-leasefile=%s/" FILE_LEASES "\n", dir, dir);
 	/* Names are those of the guests, whatever a guest calls itself. */
-	fputs("domain=vm\nlocal=/vm/\nno-hosts\ndomain-needed\nbogus-priv\ndhcp-ignore-names\n", f);
+	fputs("domain=" DOMAIN "\nlocal=/" DOMAIN
+	      "/\nno-hosts\ndomain-needed\nbogus-priv\ndhcp-ignore-names\n",
+	      f);
 	fputs("dhcp-authoritative\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n", f);
 	put_ranges(f, net);
 	put_hosts(f, net);

@@ -366,24 +366,50 @@ static int raise_net(struct nat *nat, struct nat_net *net, struct err *err)
 	if (r == 0)
 		r = assign(dir, net, err);
 	if (r == 0)
-		r = forward_bridge(net->bridge, err);
-	return r == 0 ? dnsmasq_up(dir, net, err) : r;
+		r = dnsmasq_up(dir, net, err);
+	net->served = r == 0;
+	return r;
 }
 
-/* The order keeps guests in: rules stand before packets are forwarded, and go after. */
+/* The first of several errors is the one that is told. */
+static int first(int r, int next, struct err *err, const struct err *text)
+{
+	if (r < 0 || next >= 0)
+		return r;
+	if (err)
+		*err = *text;
+	return next;
+}
+
+/* Lets packets of guests through, which changes nothing for switches that work already. */
+static int sync_forward(const struct nat *nat, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < nat->n; i++) {
+		if (nat->nets[i].served)
+			r = forward_bridge(nat->nets[i].bridge, err);
+	}
+	return r == 0 && nat->n ? forward_on(nat->dir, err) : r;
+}
+
+/*
+ * The order keeps guests in: rules stand before packets are forwarded, and go after. A switch that fails
+ * keeps no other from working.
+ */
 static int sync_host(struct nat *nat, struct err *err)
 {
-	struct err warning = { "" };
-	int r = drop_others(nat, err);
+	struct err warning = { "" }, text = { "" };
+	int r = drop_others(nat, err), e;
 
-	for (size_t i = 0; r == 0 && i < nat->n; i++)
-		r = raise_net(nat, &nat->nets[i], err);
+	for (size_t i = 0; i < nat->n; i++)
+		r = first(r, raise_net(nat, &nat->nets[i], &text), err, &text);
 	if (r == 0 && nat->n == 0)
 		r = forward_off(nat->dir, err);
-	if (r == 0)
-		r = nft_apply(nat->nets, nat->n, nat->s->dir, &warning, err);
-	if (r == 0 && nat->n)
-		r = forward_on(nat->dir, err);
+	e = nft_apply(nat->nets, nat->n, nat->s->dir, &warning, &text);
+	if (e == 0)
+		e = sync_forward(nat, &text);
+	r = first(r, e, err, &text);
 	if (warning.text[0])
 		warn(nat, &warning);
 	if (r == 0 && nat->n == 0)

@@ -30,6 +30,7 @@ struct nat_net {
 	unsigned len; /* of the IPv4 prefix */
 	struct in6_addr gateway6;
 	bool v6; /* it has an IPv6 address, always a /64 */
+	bool served; /* by dnsmasq */
 	struct nat_host *hosts;
 	size_t n_hosts;
 };

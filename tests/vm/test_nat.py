@@ -544,25 +544,99 @@ def test_other_store(s):
         eq(len(w.dnsmasq()), 1)
 
 
+def without(w, name, *args):
+    """vm on a host that lacks a program: it must fail, and say so."""
+    path = os.path.join(w.s.top, "bin")
+    os.makedirs(path, exist_ok=True)
+    for tool in ("ip", "unshare", "sh", "mount"):
+        if not os.path.lexists(os.path.join(path, tool)):
+            os.symlink(shutil.which(tool), os.path.join(path, tool))
+    # The usual folders are searched, too: hide what is in them behind a file nobody can run.
+    hidden = os.path.join(w.s.top, "hidden")
+    os.close(os.open(hidden, os.O_CREAT | os.O_WRONLY, 0))
+    hide = f"mount --bind {hidden} {shutil.which(name)} || exit 99;"
+    p = subprocess.run(["ip", "netns", "exec", w.host, "unshare", "-m", "sh", "-c",
+                        f'mount -t tmpfs none {path}; {hide} exec "$@"', "sh", os.path.abspath(VM), *args],
+                       env=w.s.env, cwd=w.s.top, text=True, capture_output=True, check=False)
+    true(p.returncode == 1, f"without {name}: status {p.returncode}")
+    match(p.stderr, f"{name}.* is not installed")
+
+
 def test_missing_programs(s):
     with make_world(s) as w:
         before = w.state()
-        path = os.path.join(s.top, "bin")
-        os.mkdir(path)
-        for name in ("ip", "unshare", "sh", "mount"):
-            os.symlink(shutil.which(name), os.path.join(path, name))
-        # The usual folders are searched, too: hide what is in them behind a file nobody can run.
-        hidden = os.path.join(s.top, "hidden")
-        os.close(os.open(hidden, os.O_CREAT | os.O_WRONLY, 0))
         for name in ("nft", "dnsmasq"):
-            hide = f"mount --bind {hidden} {shutil.which(name)} || exit 99;"
-            p = subprocess.run(["ip", "netns", "exec", w.host, "unshare", "-m", "sh", "-c",
-                                f'mount -t tmpfs none {path}; {hide} exec "$@"', "sh", os.path.abspath(VM), "switch",
-                                "create", "-t", "nat", "home"], env=s.env, cwd=s.top, text=True,
-                               capture_output=True, check=False)
-            true(p.returncode == 1, f"without {name}: status {p.returncode}")
-            match(p.stderr, f"{name}.* is not installed")
+            without(w, name, "switch", "create", "-t", "nat", "home")
             w.same(before)
+
+
+def test_on_fails(s):
+    """A switch that cannot become a NAT switch stays what it is."""
+    with make_world(s) as w:
+        s.ok("switch", "create", "home")
+        before = w.state()
+        for name in ("nft", "dnsmasq"):
+            without(w, name, "switch", "nat", "home", "on")
+            w.same(before)
+        match(s.ok("switch", "list"), "\nhome  standard  vm-home  -  ")
+
+
+def test_one_fails(s):
+    """A switch whose dnsmasq cannot run keeps no other from working."""
+    with make_world(s) as w:
+        s.ok("switch", "create", "-t", "nat", "aa")
+        s.ok("switch", "create", "-t", "nat", "home")
+        rules = w.ruleset()
+        w.sh(w.host, "nft", "delete", "table", "inet", "khyve")
+        os.kill(min(w.dnsmasq()), signal.SIGKILL)
+        until(lambda: len(w.dnsmasq()) == 1, "one of them is gone")
+        hold = ("import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+                "s.bind(('172.31.1.1', 53)); print('bound', flush=True); time.sleep(1000)")
+        holder = subprocess.Popen([*w.prefix, sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+        try:
+            eq(holder.stdout.readline(), "bound\n")
+            match(s.fails("init"), "switch aa: dnsmasq: failed to create listening socket for 172.31.1.1")
+            eq(w.ruleset(), rules)
+        finally:
+            holder.kill()
+            holder.communicate()
+        s.ok("init")
+        eq(len(w.dnsmasq()), 2)
+
+
+def test_same_mac(s):
+    """A guest that was copied with its MAC address keeps nobody from the network."""
+    with make_world(s) as w:
+        s.ok("switch", "create", "-t", "nat", "home")
+        s.guest("guest1", GUEST % MAC.format(1))
+        s.guest("guest1copy", GUEST % MAC.format(1).upper())
+        g = w.guest(1)
+        eq(w.dhcp(g)["ip"], "172.31.1.2")
+        eq(w.net(g, "ask", "172.31.1.1", "guest1.vm", "A"), "172.31.1.2")
+
+
+def test_names_that_are_words(s):
+    """What dnsmasq means by a word is none of a guest's business."""
+    with make_world(s) as w:
+        s.ok("switch", "create", "-t", "nat", "home")
+        for n, name in enumerate(("ignore", "infinite", "12h", "2001"), 1):
+            g = w.guest(n, name)
+            lease = w.dhcp(g)
+            eq(lease["ip"], f"172.31.1.{n + 1}", name)
+            eq(w.net(g, "ask", "172.31.1.1", f"{name}.vm", "A"), lease["ip"], name)
+
+
+def test_killed_destroy(s):
+    """What a destroy that was killed has left of the last NAT switch goes with the next init."""
+    with make_world(s) as w:
+        before = w.state()
+        path = s.path(".config/system.conf")
+        text = s.read(path)
+        s.ok("switch", "create", "-t", "nat", "home")
+        s.write(path, text)
+        s.ok("init")
+        w.sh(w.host, "ip", "link", "del", "vm-home")
+        w.same(before)
 
 
 def missing():
