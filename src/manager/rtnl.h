@@ -94,6 +94,8 @@ struct rtnl_neigh {
 int rtnl_neigh_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_neigh *n), void *arg);
 /* Makes the kernel ask for an address on a link. The answer shows in the neighbour's state. */
 int rtnl_neigh_probe(struct rtnl *r, unsigned int index, int family, const unsigned char *addr);
+/* Makes the kernel forget what it knows of one; who sends to it asks again. */
+int rtnl_neigh_forget(struct rtnl *r, unsigned int index, int family, const unsigned char *addr);
 
 /*
  * Traffic control (rtnl_tc.c). Mirror: every frame that arrives at (ingress) or leaves by link from is copied to link

@@ -154,15 +154,33 @@ int rtnl_neigh_each(struct rtnl *r, int (*fn)(void *arg, const struct rtnl_neigh
 	return rtnl_dump(r, RTM_GETNEIGH, AF_UNSPEC, on_neigh, &e);
 }
 
-int rtnl_neigh_probe(struct rtnl *r, unsigned int index, int family, const unsigned char *addr)
+static struct ndmsg *start_neigh(struct rtnl_msg *m, uint16_t type, uint16_t flags,
+				 unsigned int index, int family)
 {
-	struct rtnl_msg m;
-	struct ndmsg *n = rtnl_start(&m, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*n));
+	struct ndmsg *n = rtnl_start(m, type, flags, sizeof(*n));
 
 	n->ndm_family = (unsigned char)family;
 	n->ndm_ifindex = (int)index;
+	return n;
+}
+
+int rtnl_neigh_probe(struct rtnl *r, unsigned int index, int family, const unsigned char *addr)
+{
+	struct rtnl_msg m;
+	struct ndmsg *n =
+		start_neigh(&m, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, index, family);
+
 	n->ndm_state = NUD_NONE;
 	n->ndm_flags = NTF_USE;
+	mnl_attr_put(&m.h, NDA_DST, addr_len(family), addr);
+	return rtnl_talk(r, &m);
+}
+
+int rtnl_neigh_forget(struct rtnl *r, unsigned int index, int family, const unsigned char *addr)
+{
+	struct rtnl_msg m;
+
+	(void)start_neigh(&m, RTM_DELNEIGH, 0, index, family);
 	mnl_attr_put(&m.h, NDA_DST, addr_len(family), addr);
 	return rtnl_talk(r, &m);
 }

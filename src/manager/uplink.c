@@ -45,6 +45,11 @@ bool uplink_moves(const struct uplink *u)
 	return u->count > 0;
 }
 
+bool uplink_risks(const struct uplink *u)
+{
+	return uplink_moves(u) || u->stays;
+}
+
 const char *uplink_home(const struct uplink *u)
 {
 	return u->way == UPLINK_JOIN ? u->port : u->bridge;
@@ -302,6 +307,29 @@ static int capture(struct rtnl *r, struct capture *c)
 	return e < 0 ? e : rtnl_dump(r, RTM_GETNEIGH, AF_UNSPEC, keep_neigh, c);
 }
 
+static int note_way(void *arg, const struct nlmsghdr *h)
+{
+	struct capture *c = arg;
+
+	if (h->nlmsg_type == RTM_NEWROUTE && uplink_is_route_of(h, c->index))
+		note_gateways(c->u, h, c->index);
+	return 0;
+}
+
+/* Nothing moves, but whoever answered through the port that goes has to answer through another one. */
+static int capture_stay(struct rtnl *r, struct capture *c)
+{
+	int e;
+
+	c->u->stays = switch_carries_host(r, c->c);
+	if (!c->u->stays)
+		return 0;
+	e = rtnl_dump(r, RTM_GETROUTE, AF_INET, note_way, c);
+	if (e == 0)
+		e = rtnl_dump(r, RTM_GETROUTE, AF_INET6, note_way, c);
+	return e == -EOPNOTSUPP || e == -EAFNOSUPPORT ? 0 : e;
+}
+
 struct others {
 	unsigned int bridge, port;
 	bool found;
@@ -332,6 +360,7 @@ int uplink_new(struct rtnl *r, const struct switch_conf *c, const char *iface, e
 	if (err)
 		err->text[0] = '\0';
 	u->way = way;
+	u->own6 = c->addr6[0] != '\0';
 	e = str_copy(u->name, sizeof(u->name), c->name);
 	if (e == 0)
 		e = str_copy(u->iface, sizeof(u->iface), iface);
@@ -353,8 +382,8 @@ int uplink_new(struct rtnl *r, const struct switch_conf *c, const char *iface, e
 	/* While another port leads out, the host stays where it is. */
 	if (e == 0 && way == UPLINK_LEAVE)
 		e = rtnl_link_each(r, is_other_port, &others);
-	if (e == 0 && !others.found)
-		e = capture(r, &cap);
+	if (e == 0)
+		e = others.found ? capture_stay(r, &cap) : capture(r, &cap);
 	if (e < 0) {
 		uplink_free(u);
 		return err && err->text[0]
@@ -393,6 +422,9 @@ static void copy_sysctls(const struct uplink *u)
 
 	for (size_t i = 0; i < ARRAY_LEN(v4); i++)
 		uplink_copy_sysctl("ipv4", v4[i], from, to);
+	/* To switch it off would remove what the switch has itself. */
+	if (!u->own6)
+		uplink_copy_sysctl("ipv6", "disable_ipv6", from, to);
 	for (size_t i = 0; i < ARRAY_LEN(v6); i++)
 		uplink_copy_sysctl("ipv6", v6[i], from, to);
 }
@@ -421,6 +453,14 @@ static int run_batch(struct rtnl *r, const struct uplink *u, bool forward)
 	return e;
 }
 
+/* What they answered through a port that is gone counts no longer. */
+static void forget_gateways(struct rtnl *r, const struct uplink *u)
+{
+	for (size_t i = 0; i < u->gateway_count; i++)
+		(void)rtnl_neigh_forget(r, if_nametoindex(u->bridge), u->gateways[i].family,
+					u->gateways[i].addr);
+}
+
 int uplink_run(struct rtnl *r, const struct uplink *u, struct err *err)
 {
 	int e;
@@ -432,6 +472,8 @@ int uplink_run(struct rtnl *r, const struct uplink *u, struct err *err)
 		err_set(err, e, "cannot %s %s: %s", u->way == UPLINK_JOIN ? "add" : "remove",
 			u->port, rtnl_error(r, e));
 		(void)run_batch(r, u, false);
+	} else if (u->stays) {
+		forget_gateways(r, u);
 	}
 	settle(r, u);
 	return e;
@@ -501,7 +543,8 @@ enum uplink_answer uplink_ask_before(struct rtnl *r, struct uplink *u, unsigned 
 enum uplink_answer uplink_ask_after(struct rtnl *r, const struct uplink *u, unsigned int ms)
 {
 	uint64_t end = clock_mono_ns() + ms * NS_PER_MS;
-	unsigned int index = if_nametoindex(u->way == UPLINK_JOIN ? u->bridge : u->port);
+	bool bridge = u->way == UPLINK_JOIN || u->stays;
+	unsigned int index = if_nametoindex(bridge ? u->bridge : u->port);
 	size_t asked, answers;
 
 	do {

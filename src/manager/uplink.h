@@ -34,8 +34,10 @@ int uplink_check(struct rtnl *r, const struct switch_conf *c, const char *iface,
 int uplink_new(struct rtnl *r, const struct switch_conf *c, const char *iface, enum uplink_way way,
 	       struct uplink **out, struct err *err);
 void uplink_free(struct uplink *u);
-/* True if the host itself is reached through what moves. */
+/* True if something of the host moves. */
 bool uplink_moves(const struct uplink *u);
+/* True if the host may be cut off: it moves, or stays behind the other ports of a bridge that loses this one. */
+bool uplink_risks(const struct uplink *u);
 /* The name of the interface that has the addresses when it is undone. */
 const char *uplink_home(const struct uplink *u);
 

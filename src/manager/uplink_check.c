@@ -83,9 +83,16 @@ static int check_manager(const struct rtnl_link *l, struct err *err)
 	return 0;
 }
 
-static int check_port(struct rtnl *r, const struct rtnl_link *l, struct err *err)
+/* What system.conf and a journal give back as it was written. */
+static bool is_plain(const char *name)
 {
-	struct rtnl_link master;
+	return !strpbrk(name, "\"#");
+}
+
+static int check_port(struct rtnl *r, const struct switch_conf *c, const struct rtnl_link *l,
+		      struct err *err)
+{
+	struct rtnl_link master, own = { 0 };
 
 	if (l->type != ARPHRD_ETHER)
 		return err_set(err, -ENOTSUP,
@@ -95,7 +102,9 @@ static int check_port(struct rtnl *r, const struct rtnl_link *l, struct err *err
 			err, -ENOTSUP,
 			"%s is a bridge itself: register it with 'vm switch create -t manual -b %s NAME'",
 			l->name, l->name);
-	if (l->master && rtnl_link_index(r, l->master, &master) == 0)
+	/* Perhaps a command that was killed has put it in. */
+	(void)switch_bridge(r, c, &own);
+	if (l->master && l->master != own.index && rtnl_link_index(r, l->master, &master) == 0)
 		return err_set(err, -EBUSY, "%s is a port of %s already", l->name, master.name);
 	return check_manager(l, err);
 }
@@ -107,6 +116,11 @@ int uplink_check(struct rtnl *r, const struct switch_conf *c, const char *iface,
 
 	if (e == -ENODEV)
 		return err_set(err, e, "there is no interface %s; 'ip link' lists them", iface);
+	if (e == 0 && !is_plain(iface))
+		return err_set(
+			err, -EINVAL,
+			"%s has a name that system.conf cannot hold: give it another one with 'ip link set'",
+			iface);
 	if (e == 0 && is_wifi(iface))
 		return err_set(
 			err, -ENOTSUP,
@@ -117,5 +131,6 @@ int uplink_check(struct rtnl *r, const struct switch_conf *c, const char *iface,
 	/* A VLAN interface that is still to be made is in nobody's way. */
 	if (e == -ENODEV)
 		return 0;
-	return e < 0 ? err_set(err, e, "%s: %s", iface, rtnl_error(r, e)) : check_port(r, &l, err);
+	return e < 0 ? err_set(err, e, "%s: %s", iface, rtnl_error(r, e))
+		     : check_port(r, c, &l, err);
 }

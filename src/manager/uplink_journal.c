@@ -83,13 +83,28 @@ static ssize_t parse_hex(const char *text, unsigned char *out, size_t size)
 	return (ssize_t)(len / 2);
 }
 
+/* The size of the header behind that of each message that a change may move; 0: of none. */
+static size_t header_size(const struct nlmsghdr *h)
+{
+	switch (h->nlmsg_type) {
+	case RTM_NEWADDR:
+		return sizeof(struct ifaddrmsg);
+	case RTM_NEWROUTE:
+		return sizeof(struct rtmsg);
+	case RTM_NEWNEIGH:
+		return sizeof(struct ndmsg);
+	default:
+		return 0;
+	}
+}
+
 static int load_message(struct uplink *u, const char *text)
 {
 	struct rtnl_msg m;
 	ssize_t n = parse_hex(text, (unsigned char *)m.buf, sizeof(m.buf));
 
-	if (n < 0 || (size_t)n < sizeof(m.h) + sizeof(struct rtgenmsg) ||
-	    m.h.nlmsg_len != (uint32_t)n)
+	if (n < (ssize_t)sizeof(m.h) || m.h.nlmsg_len != (uint32_t)n || !header_size(&m.h) ||
+	    (size_t)n < sizeof(m.h) + header_size(&m.h))
 		return -EINVAL;
 	return uplink_keep(u, &m.h);
 }

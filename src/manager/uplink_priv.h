@@ -3,6 +3,8 @@
 #ifndef MANAGER_UPLINK_PRIV_H
 #define MANAGER_UPLINK_PRIV_H
 
+#include <stdbool.h>
+
 #include "manager/rtnl_priv.h"
 #include "manager/uplink.h"
 
@@ -21,6 +23,8 @@ struct uplink {
 	char iface[IF_NAMESIZE]; /* as system.conf names the port: em0 for em0.10 */
 	char port[IF_NAMESIZE], bridge[IF_NAMESIZE];
 	enum uplink_way way;
+	bool stays; /* the host stays on the bridge, but loses this way to it */
+	bool own6; /* the switch has an IPv6 address of its own */
 	unsigned char mac[RTNL_MAC_LEN], port_mac[RTNL_MAC_LEN]; /* mac: the bridge's before */
 	unsigned int mtu,
 		port_mtu; /* of the port: before, and as the switch wants it; 0: as it is */

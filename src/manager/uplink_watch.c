@@ -86,8 +86,26 @@ static int undo(struct rtnl *r, const struct uplink *u, const char *path, struct
 		return result;
 	if (u->way == UPLINK_JOIN)
 		switch_port_drop(r, u->name, u->port);
-	unlink(path);
+	if (path)
+		unlink(path);
 	return 0;
+}
+
+/* What cannot be recorded does not stay: the next command would put it back anyhow, and nobody would know why. */
+static int keep_or_undo(struct rtnl *r, struct switch_edit *e, const struct uplink *u,
+			const char *path, struct err *err)
+{
+	const struct store *s = e->store;
+	int result = keep(r, e, u, path, err);
+	struct err ignored;
+
+	if (result == 0 || switch_edit_begin(s, e, &ignored) < 0)
+		return result;
+	/* Unless somebody else was faster. */
+	if (!path || access(path, F_OK) == 0)
+		(void)undo(r, u, path, &ignored);
+	(void)switch_edit_end(e, false, NULL);
+	return result;
 }
 
 /* The process that waits. */
@@ -139,7 +157,7 @@ static void decide(struct watch *w, bool stay)
 		return;
 	}
 	if (stay) {
-		r = keep(w->r, &e, w->u, w->path, &err);
+		r = keep_or_undo(w->r, &e, w->u, w->path, &err);
 		tell_parent(w, r < 0 ? "failed" : "kept", err.text);
 		return;
 	}
@@ -185,7 +203,8 @@ static void watch(struct watch *w, struct switch_edit *e)
 		dup2(null, fd);
 	w->lock = lock_take(w->path);
 	if (w->lock < 0 || rtnl_open(&w->r, &err) < 0 || uplink_run(w->r, w->u, &err) < 0) {
-		switch_port_drop(w->r, w->u->name, w->u->port);
+		if (w->r && w->u->way == UPLINK_JOIN)
+			switch_port_drop(w->r, w->u->name, w->u->port);
 		unlink(w->path);
 		tell_parent(w, "failed", err.text[0] ? err.text : "cannot lock the journal");
 		return;
@@ -262,22 +281,22 @@ int uplink_apply(struct rtnl *r, struct switch_edit *e, struct uplink *u, bool n
 		 void (*tell)(const char *text), struct err *err)
 {
 	struct watch w = { .s = e->store, .u = u, .report = -1, .lock = -1 };
-	bool moves = uplink_moves(u);
+	bool risks = uplink_risks(u);
 	int result = journal_path(e->store, u->name, w.path, sizeof(w.path));
 
 	if (result < 0)
 		err_set(err, result, "the path of the datastore is too long");
-	else if (moves && !now)
+	else if (risks && !now)
 		(void)uplink_ask_before(r, u, ASK_BEFORE_MS);
-	if (result == 0 && moves && !now)
+	if (result == 0 && risks && !now)
 		return apply_watched(e, &w, tell, err);
-	if (result == 0 && moves)
+	if (result == 0 && risks)
 		result = uplink_save(u, w.path, err);
 	if (result == 0)
 		result = uplink_run(r, u, err);
 	if (result == 0)
-		return keep(r, e, u, moves ? w.path : NULL, err);
-	if (moves)
+		return keep_or_undo(r, e, u, risks ? w.path : NULL, err);
+	if (risks)
 		unlink(w.path);
 	if (u->way == UPLINK_JOIN)
 		switch_port_drop(r, u->name, u->port);

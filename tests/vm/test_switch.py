@@ -513,6 +513,159 @@ def test_confirm(s):
         clean(s)
 
 
+def test_remove_way_out(s):
+    """The port by which the host is reached goes, another one stays: that is asked about, and undone."""
+    with lan() as l, lan(addresses=False, iface="em1"):
+        setup(s)
+        s.ok("switch", "add", "public", "em1")
+        s.ok("switch", "add", "public", "em0")
+        p = s.popen("switch", "remove", "public", "em0", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: "master" not in links()["em0"], "the change is made")
+        line = p.stderr.readline()
+        match(line, "vm: WARNING: the gateway does not answer any more; 'vm switch confirm public' keeps the change")
+        for pid in (p.pid, until(lambda: watcher_of(p), "watcher")):
+            os.kill(pid, signal.SIGKILL)
+        p.communicate()
+        until(lambda: s.vm("switch", "list", status=0).err, "the next command puts it back")
+        eq(links()["em0"]["master"], "vm-public")
+        match(system(s), 'ports_public="em1 em0"\n')
+        l.sh("busybox", "ping", "-c", "1", "-W", "5", HOST4)
+        # The one that leads to no gateway can go.
+        eq(s.ok("switch", "remove", "public", "em1"), "")
+        s.ok("switch", "remove", "public", "em0")
+        match(ip("route"), "default via 192.0.2.1 dev em0")
+        clean(s)
+
+
+def test_vlan_moves_no_host(s):
+    """A VLAN that is set may not move the host's addresses without looking after them."""
+    with lan() as l:
+        setup(s)
+        text = system(s) + 'vlan_public="10"\nports_public="em0"\n'
+        s.write(s.path(".config/system.conf"), text)
+        before = network_state()
+        eq(fails(s, "switch", "vlan", "public", "0"), "em0 carries addresses of this host: 'vm switch remove public em0', "
+           "set the VLAN, and add it again")
+        eq_state(network_state(), before)
+        eq(system(s), text)
+        s.write(s.path(".config/system.conf"), 'switch_list="public"\n')
+        del l
+        clean(s)
+
+
+def test_foreign_bridge(s):
+    """A bridge of the person's own that has the name of a switch's is neither taken nor removed."""
+    s.ok("init")
+    ip("link", "add", "vm-br0", "type", "bridge")
+    ip("addr", "add", "10.7.0.1/24", "dev", "vm-br0")
+    before = ipj("addr", "show", "dev", "vm-br0")
+    match(fails(s, "switch", "create", "-a", "10.8.0.1/24", "br0"), "there is a bridge vm-br0 already, which vm has not made: "
+          "choose another name, or register it with 'vm switch create -t manual -b vm-br0 br0'")
+    eq((ipj("addr", "show", "dev", "vm-br0"), system(s)), (before, ""))
+    s.ok("switch", "create", "-t", "manual", "-b", "vm-br0", "br0")
+    clean(s)
+    ip("link", "del", "vm-br0")
+
+
+def test_address_by_hand(s):
+    """An address that somebody gave to the bridge of a switch without ports is no way to reach the host."""
+    setup(s)
+    ip("addr", "add", "10.7.0.1/24", "dev", "vm-public")
+    s.ok("switch", "vlan", "public", "5")
+    clean(s)
+
+
+def test_create_all_or_nothing(s):
+    s.ok("init")
+    with lan() as l:
+        match(fails(s, "switch", "create", "-i", "em9", "public"), "there is no interface em9")
+        eq((system(s), "vm-public" in links()), ("", False))
+        ip("rule", "add", "iif", "em0", "table", "77")
+        match(fails(s, "switch", "create", "-i", "em0", "public"), "a rule of 'ip rule' names em0")
+        eq((system(s), "vm-public" in links()), ("", False))
+        ip("rule", "del", "iif", "em0", "table", "77")
+        s.ok("switch", "create", "-i", "em0", "public")
+        del l
+        clean(s)
+
+
+def test_port_that_is_in(s):
+    """What a command that was killed has left in the bridge can be added."""
+    setup(s)
+    with lan(addresses=False):
+        ip("link", "set", "em0", "master", "vm-public")
+        s.ok("switch", "add", "public", "em0")
+        match(system(s), 'ports_public="em0"\n')
+        clean(s)
+
+
+def test_cannot_record(s):
+    """What cannot be written down is not kept."""
+    with lan() as l:
+        setup(s)
+        before = network_state()
+        with open(s.path(".config/system.conf"), "a", encoding="utf-8") as f:
+            f.write(f'ports_public="{"x" * 508}"\n')
+        for now in ((), ("--now",)):
+            match(fails(s, "switch", "add", *now, "public", "em0"), "switch public has too many ports")
+            true("master" not in links()["em0"], "em0 is free")
+            until(lambda: "tentative" not in ip("-6", "addr"), "addresses are checked")
+            eq_state(network_state(), before)
+            eq(os.listdir(s.path(".config/switches")), [], "journals")
+        s.write(s.path(".config/system.conf"), 'switch_list="public"\n')
+        del l
+        clean(s)
+
+
+def test_odd_interface(s):
+    """A name that system.conf cannot hold is refused before anything happens."""
+    setup(s)
+    with lan(addresses=False):
+        for name in ('e"0', "e#0"):
+            ip("link", "set", "em0", "name", name)
+            match(fails(s, "switch", "add", "public", name), "has a name that .* cannot hold")
+            true("master" not in links()[name], "it is free")
+            ip("link", "set", name, "name", "em0")
+        clean(s)
+
+
+def test_ipv6_switched_off(s):
+    """IPv6 is off on the bridge if it is off on the interface that moves there, and on if on."""
+    with lan() as l:
+        def off(name):
+            return s.read(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").strip()
+
+        sh("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        setup(s)
+        s.ok("switch", "add", "public", "em0")
+        eq(off("vm-public"), "0")
+        match(ip("-6", "addr", "show", "dev", "vm-public"), HOST6)
+        sh("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=0")
+        clean(s)
+        sh("sysctl", "-qw", "net.ipv6.conf.em0.disable_ipv6=1")
+        setup(s)
+        s.ok("switch", "add", "public", "em0")
+        eq(off("vm-public"), "1")
+        del l
+        clean(s)
+
+
+def test_damaged_journal(s):
+    """A journal that holds other messages than those of a change moves nothing."""
+    setup(s)
+    with lan(addresses=False):
+        boot = s.read("/proc/sys/kernel/random/boot_id").strip()
+        path = s.path(".config/switches/public.move")
+        # RTM_DELLINK's neighbour, RTM_NEWLINK + 1 when undone; and an address of one byte.
+        for kind, length in ((16, 32), (20, 17)):
+            message = (struct.pack("<IHHII", length, kind, 0, 0, 0) + bytes(length - 16)).hex()
+            s.write(path, f'boot="{boot}"\nswitch="public"\niface="em0"\nport="em0"\nbridge="vm-public"\nway="join"\n'
+                    f'mac="020000000001"\nport_mac="020000000002"\nmessage="{message}"\n')
+            match(fails(s, "switch", "list"), f"{path}: damaged")
+        os.unlink(path)
+        clean(s)
+
+
 def test_now(s):
     with lan() as l:
         setup(s)

@@ -23,6 +23,34 @@
 static int switch_create(struct vm *vm, int argc, char **argv);
 static int switch_add(struct vm *vm, int argc, char **argv);
 static int switch_remove(struct vm *vm, int argc, char **argv);
+struct new_vlan {
+	struct rtnl *r;
+	const struct switch_conf *c; /* with it */
+	struct err *err;
+};
+
+/* Nobody would look after the host's way out if it moved by the way. */
+static int check_vlan_port(void *arg, const char *iface)
+{
+	struct new_vlan *v = arg;
+	struct rtnl_link l;
+	struct uplink *u;
+	int r;
+
+	if (switch_port(v->r, v->c, iface, &l) < 0)
+		return 0;
+	r = uplink_new(v->r, v->c, iface, UPLINK_JOIN, &u, v->err);
+	if (r < 0)
+		return r;
+	if (uplink_moves(u))
+		r = err_set(
+			v->err, -EBUSY,
+			"%s carries addresses of this host: 'vm switch remove %s %s', set the VLAN, and add it again",
+			l.name, v->c->name, iface);
+	uplink_free(u);
+	return r;
+}
+
 static int switch_set_vlan(struct vm *vm, int argc, char **argv);
 static int switch_address(struct vm *vm, int argc, char **argv);
 static int switch_private(struct vm *vm, int argc, char **argv);
@@ -211,8 +239,11 @@ static void forget(struct vm *vm, const char *name)
 
 	if (begin(vm, &x))
 		return;
-	if (switch_read(x.e.conf, name, &x.c, NULL) < 0) {
-		(void)end(&x, -ENOENT, &ignored);
+	/* Neither what somebody else has made of it, nor what carries this host. */
+	if (switch_read(x.e.conf, name, &x.c, NULL) < 0 || x.c.ports[0] ||
+	    uplink_check_pending(&vm->store, name, NULL) < 0 || switch_carries_host(x.r, &x.c)) {
+		(void)switch_edit_end(&x.e, false, NULL);
+		rtnl_close(x.r);
 		return;
 	}
 	switch_erase(x.e.conf, name);
@@ -238,13 +269,33 @@ static int choose_addresses(struct vm *vm, struct switch_conf *c, struct err *er
 	return r;
 }
 
-/* Under the lock: the file's keys and the bridge, both or none. */
-static int make_switch(struct vm *vm, struct change *x, struct switch_conf *c, struct err *err)
+/* A bridge that happens to have the switch's name is its owner's. */
+static int check_foreign(struct rtnl *r, const struct switch_conf *c, struct err *err)
+{
+	char alias[RTNL_ALIAS_MAX];
+	struct rtnl_link l;
+
+	if (c->type == SWITCH_MANUAL || switch_bridge(r, c, &l) < 0 ||
+	    (snprintf(alias, sizeof(alias), "vm/%s", c->name) > 0 && strcmp(l.alias, alias) == 0))
+		return 0;
+	return err_set(
+		err, -EEXIST,
+		"there is a bridge %s already, which vm has not made: choose another name, or register it with 'vm switch create -t manual -b %s %s'",
+		l.name, l.name, c->name);
+}
+
+/* Under the lock: the file's keys and the bridge, both or none. iface: "", or what is to be its first port. */
+static int make_switch(struct vm *vm, struct change *x, struct switch_conf *c, const char *iface,
+		       struct err *err)
 {
 	int r = switch_read(x->e.conf, c->name, &x->c, NULL);
 
 	r = r == -ENOENT ? check_create(x->r, c, err)
 			 : err_set(err, -EEXIST, "switch %s already exists", c->name);
+	if (r == 0)
+		r = check_foreign(x->r, c, err);
+	if (r == 0 && *iface)
+		r = uplink_check(x->r, c, iface, err);
 	if (r == 0)
 		r = choose_addresses(vm, c, err);
 	if (r == 0)
@@ -279,7 +330,7 @@ static int switch_create(struct vm *vm, int argc, char **argv)
 		memcpy(iface, c.ports, sizeof(iface));
 		c.ports[0] = '\0';
 	}
-	r = end(&x, make_switch(vm, &x, &c, &err), &err);
+	r = end(&x, make_switch(vm, &x, &c, iface, &err), &err);
 	if (r == 0 && c.type == SWITCH_NAT && sync_nat(vm, &err) < 0) {
 		forget(vm, c.name);
 		return ui_error("%s", err.text);
@@ -288,7 +339,10 @@ static int switch_create(struct vm *vm, int argc, char **argv)
 		return r;
 	add[1] = c.name;
 	optind = 1;
-	return switch_add(vm, 3, add);
+	r = switch_add(vm, 3, add);
+	if (r)
+		forget(vm, c.name);
+	return r;
 }
 
 static void tell(const char *text)
@@ -388,7 +442,7 @@ static int switch_remove(struct vm *vm, int argc, char **argv)
 /* The host's own addresses may not lose their way out. */
 static int check_empty(struct change *x, const char *what, struct err *err)
 {
-	if (x->c.type != SWITCH_STANDARD || !switch_carries_host(x->r, &x->c))
+	if (x->c.type != SWITCH_STANDARD || !x->c.ports[0] || !switch_carries_host(x->r, &x->c))
 		return 0;
 	return err_set(
 		err, -EBUSY,
@@ -419,8 +473,12 @@ static int switch_set_vlan(struct vm *vm, int argc, char **argv)
 	if (r < 0)
 		return end(&x, r, &err);
 	was = x.c;
-	switch_lower_ports(x.r, &was);
 	x.c.vlan = (unsigned int)id;
+	r = switch_each_port(&x.c, check_vlan_port,
+			     &(struct new_vlan){ .r = x.r, .c = &x.c, .err = &err });
+	if (r < 0)
+		return end(&x, r, &err);
+	switch_lower_ports(x.r, &was);
 	r = switch_up(x.r, &x.c, &err);
 	if (r == 0)
 		r = switch_write(x.e.conf, &x.c, &err);
@@ -547,8 +605,31 @@ static int switch_private(struct vm *vm, int argc, char **argv)
 	return end(&x, switch_write(x.e.conf, &x.c, &err), &err);
 }
 
+/* Makes a switch again what it was, when it cannot become a NAT switch. */
+static void take_nat_back(struct vm *vm, const struct switch_conf *was)
+{
+	struct err ignored;
+	struct change x;
+
+	if (begin(vm, &x))
+		return;
+	if (switch_read(x.e.conf, was->name, &x.c, NULL) < 0) {
+		(void)switch_edit_end(&x.e, false, NULL);
+		rtnl_close(x.r);
+		return;
+	}
+	x.c.type = was->type;
+	if (!was->addr[0])
+		(void)set_address(&x, x.c.addr, NULL, &ignored);
+	if (!was->addr6[0])
+		(void)set_address(&x, x.c.addr6, NULL, &ignored);
+	(void)end(&x, switch_write(x.e.conf, &x.c, &ignored), &ignored);
+	(void)sync_nat(vm, &ignored);
+}
+
 static int switch_nat(struct vm *vm, int argc, char **argv)
 {
+	struct switch_conf was;
 	struct err err = { "" };
 	struct change x;
 	bool on;
@@ -561,6 +642,7 @@ static int switch_nat(struct vm *vm, int argc, char **argv)
 		r = begin_named(vm, &x, argv[1]);
 	if (r)
 		return r;
+	was = x.c;
 	if (on && x.c.type != SWITCH_STANDARD && x.c.type != SWITCH_NAT)
 		r = err_set(&err, -ENOTSUP, "only a standard switch can become a NAT switch");
 	else if (on && x.c.ports[0])
@@ -576,7 +658,11 @@ static int switch_nat(struct vm *vm, int argc, char **argv)
 	if (r == 0)
 		r = switch_write(x.e.conf, &x.c, &err);
 	r = end(&x, r, &err);
-	return r == 0 && sync_nat(vm, &err) < 0 ? ui_error("%s", err.text) : r;
+	if (r || sync_nat(vm, &err) == 0)
+		return r;
+	if (on && was.type != SWITCH_NAT)
+		take_nat_back(vm, &was);
+	return ui_error("%s", err.text);
 }
 
 static int switch_confirm(struct vm *vm, int argc, char **argv)
@@ -635,9 +721,21 @@ static int raise_switch(void *arg, const char *name)
 	return 0;
 }
 
-int vm_init_switches(struct vm *vm)
+/* Also when no switch is left: what a command that was killed has not removed has to go. */
+static int init_nat(struct vm *vm)
 {
 	struct err err = { "" }, warning = { "" };
+
+	if (nat_sync_guest(&vm->store, &warning, &err) < 0)
+		return ui_error("%s", err.text);
+	if (warning.text[0])
+		ui_warning("%s", warning.text);
+	return 0;
+}
+
+int vm_init_switches(struct vm *vm)
+{
+	struct err err = { "" };
 	struct gconf *g;
 	struct change x;
 	int r;
@@ -649,7 +747,7 @@ int vm_init_switches(struct vm *vm)
 	r = gconf_get(g, "switch_list") != NULL;
 	gconf_free(g);
 	if (!r)
-		return 0;
+		return init_nat(vm);
 	if (uplink_repair(&vm->store, tell, &err) < 0)
 		return ui_error("%s", err.text);
 	r = begin(vm, &x);
@@ -659,11 +757,8 @@ int vm_init_switches(struct vm *vm)
 	tap_sweep(x.r);
 	(void)switch_edit_end(&x.e, false, NULL);
 	rtnl_close(x.r);
-	if (nat_sync_guest(&vm->store, &warning, &err) < 0)
-		return ui_error("%s", err.text);
-	if (warning.text[0])
-		ui_warning("%s", warning.text);
-	return x.failed ? VM_FAILED : 0;
+	r = init_nat(vm);
+	return x.failed ? VM_FAILED : r;
 }
 
 /* A subcommand by its name or a unique prefix. NULL: reported. */
