@@ -79,8 +79,8 @@ static const unsigned short allowed[] = {
 };
 
 /*
- * Allowed if each argument named here has one of its values, or these bits of it clear; else the process ends. The
- * rules of one call follow each other, and of these the ones of one argument.
+ * Allowed if each argument named here has one of its values, or these bits of it clear; else see refusal(). The rules
+ * of one call follow each other, and of these the ones of one argument.
  */
 struct arg_rule {
 	unsigned short nr, arg;
@@ -193,6 +193,22 @@ static void answer(struct program *p, unsigned int nr, unsigned int action)
 	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
+/*
+ * The C library has its ways with a terminal, and tries a UNIX socket before others to look an interface up: neither is
+ * worth an end.
+ */
+static unsigned int refusal(unsigned short nr)
+{
+	switch (nr) {
+	case SYS_ioctl:
+		return SECCOMP_RET_ERRNO | ENOTTY;
+	case SYS_socket:
+		return SECCOMP_RET_ERRNO | EPERM;
+	default:
+		return SECCOMP_RET_KILL_PROCESS;
+	}
+}
+
 /* Goes on behind the rules of one argument, from *i on, if one of them fits. */
 static void check_arg(struct program *p, size_t *i)
 {
@@ -209,10 +225,7 @@ static void check_arg(struct program *p, size_t *i)
 		emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, r[k].mask));
 		emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, to_end, 0));
 	}
-	/* The C library has its ways with a terminal; none of that is worth an end. */
-	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, r->nr == SYS_ioctl
-								      ? SECCOMP_RET_ERRNO | ENOTTY
-								      : SECCOMP_RET_KILL_PROCESS));
+	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refusal(r->nr)));
 	*i += n;
 }
 
