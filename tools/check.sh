@@ -151,8 +151,8 @@ check_tidy()
 check_cppcheck()
 {
 	cppcheck --quiet --error-exitcode=1 --inline-suppr -j "$jobs" --std=c11 -D_GNU_SOURCE \
-		-DKHYVE_VERSION='""' '-Dmnl_attr_for_each(a,nlh,offset)=for((a)=mnl_attr_next(nlh);(a);)' \
-		'-Djson_object_foreach(o,k,v)=for((k)=json_k(o),(v)=json_v(o);(k);)' --enable=warning,portability --suppress=missingIncludeSystem \
+		-DKHYVE_VERSION='""' --library=tools/cppcheck.cfg --enable=warning,portability \
+		--suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
 		--suppressions-list=tools/cppcheck.txt -I src src
 }
 

@@ -327,7 +327,7 @@ static void hide_numbers(const char *key, char *buf)
 /* The valid name nearest to an unknown key, or NULL. */
 static const char *suggest(const struct binding *b, const char *key)
 {
-	const char *names[CANDIDATES_MAX], *found;
+	const char *names[CANDIDATES_MAX] = { NULL }, *found;
 	char plain[CONF_KEY_MAX + 1];
 	size_t n = 0;
 
