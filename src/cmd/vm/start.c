@@ -30,7 +30,8 @@
 
 /* The number that vm _run finds its report pipe at. */
 #define REPORT_FD 3
-#define REPORT_MS 30000
+/* More than all that the supervisor waits for. */
+#define REPORT_MS 120000
 
 struct start {
 	bool foreground, interactive, print;
@@ -151,16 +152,18 @@ int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err
 	return pipe_fd[0];
 }
 
-/* The supervisor's one line; "" when it died without a word. */
-static void read_report(int fd, char *out, size_t size)
+/* The supervisor's one line; "" when it died without a word. -ETIMEDOUT. */
+static int read_report(int fd, char *out, size_t size)
 {
 	uint64_t end = clock_mono_ns() + REPORT_MS * NS_PER_MS;
 	size_t len = 0;
 
-	while (len + 1 < size && clock_mono_ns() < end) {
+	while (len + 1 < size) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		ssize_t n = 0;
 
+		if (clock_mono_ns() >= end)
+			return -ETIMEDOUT;
 		if (poll(&p, 1, 1000) <= 0)
 			continue;
 		n = read(fd, out + len, size - 1 - len);
@@ -171,14 +174,20 @@ static void read_report(int fd, char *out, size_t size)
 	while (len > 0 && out[len - 1] == '\n')
 		len--;
 	out[len] = '\0';
+	return 0;
 }
 
 static int show_report(int fd)
 {
 	char line[1024];
+	int r = read_report(fd, line, sizeof(line));
 
-	read_report(fd, line, sizeof(line));
 	close(fd);
+	if (r == -ETIMEDOUT)
+		return ui_failure(
+			"no word from the supervisor for %d s, which goes on; see vm list, "
+			"and vm-bhyve.log in the guest's folder",
+			REPORT_MS / 1000);
 	if (str_starts(line, "up waiting "))
 		printf("  * waiting for a VNC client on %s\n", line + 11);
 	else if (strcmp(line, "running") == 0)
