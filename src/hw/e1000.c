@@ -445,7 +445,7 @@ static void write_tidv(void *model, unsigned int index, uint64_t value)
 		e1000_tx_timer(&e->fn.dev);
 }
 
-/* Base, length and head of a ring: what is in flight belonged to the old one. */
+/* Base, length and head of a ring: what is in flight belonged to the old one. It may be one only now. */
 #define RING_REG(ring, member)                                                               \
 	static uint64_t read_##ring##_##member(void *model, unsigned int index)              \
 	{                                                                                    \
@@ -459,6 +459,7 @@ static void write_tidv(void *model, unsigned int index, uint64_t value)
 		(void)index;                                                                 \
 		e->ring.member = (uint32_t)value;                                            \
 		e1000_##ring##_forget(e);                                                    \
+		e1000_wake(e);                                                               \
 	}
 
 RING_REG(tx, bal)

@@ -248,6 +248,36 @@ static void disabled(void)
 	fix_end(f);
 }
 
+/* Receiving is on before there is a ring: it begins with the last register that was missing, whichever it is. */
+static void ring_after_enable(void)
+{
+	static const unsigned int regs[] = { E1000_RDBAL, E1000_RDLEN, E1000_RDT };
+	static const uint32_t none[] = { 0xfffff000, 0, 0 };
+
+	for (unsigned int order = 0; order < 9; order++) {
+		unsigned int first = order / 3, last = order % 3;
+		uint32_t value[3];
+		struct fix *f;
+
+		if (first == last)
+			continue;
+		f = fix_start();
+		for (unsigned int i = 0; i < 3; i++)
+			value[i] = r(f, regs[i]);
+		for (unsigned int i = 0; i < 3; i++)
+			w(f, regs[i], none[i]);
+		put(f, 100);
+		for (unsigned int i = 0; i < 3; i++) {
+			unsigned int at = i == 0 ? first : i == 2 ? last : 3 - first - last;
+
+			w(f, regs[at], value[at]);
+			tb_run(f->tb);
+		}
+		check_frame(f, 100);
+		fix_end(f);
+	}
+}
+
 static void e10_runts(void)
 {
 	struct fix *f = fix_start();
@@ -917,6 +947,7 @@ static const struct test_case cases[] = {
 	{ "no_buffers", no_buffers },
 	{ "overrun", overrun },
 	{ "disabled", disabled },
+	{ "ring_after_enable", ring_after_enable },
 	{ "e10_runts", e10_runts },
 	{ "unicast_filter", unicast_filter },
 	{ "broadcast_filter", broadcast_filter },
