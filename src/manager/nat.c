@@ -464,14 +464,33 @@ int nat_sync(const struct store *s, struct err *warning, struct err *err)
 	return r;
 }
 
-int nat_sync_guest(const struct store *s, struct err *warning, struct err *err)
+static int is_nat(void *arg, const char *name)
+{
+	const char *type = gconf_getf(arg, "type_%s", name);
+
+	return type && strcmp(type, switch_type_name(SWITCH_NAT)) == 0;
+}
+
+/* Configured, or not removed whole. */
+static bool has_nat(const struct store *s)
 {
 	char path[PATH_MAX];
+	struct gconf *conf;
+	bool found;
 
+	if (file_path(path, sizeof(path), "%s/.config/nat", s->dir) == 0 && access(path, F_OK) == 0)
+		return true;
+	if (switch_load(s, &conf, NULL) < 0)
+		return false;
+	found = switch_each(conf, is_nat, conf) == 1;
+	gconf_free(conf);
+	return found;
+}
+
+int nat_sync_guest(const struct store *s, struct err *warning, struct err *err)
+{
 	warning->text[0] = '\0';
-	if (file_path(path, sizeof(path), "%s/.config/nat", s->dir) < 0 || access(path, F_OK) < 0)
-		return 0;
-	return nat_sync(s, warning, err);
+	return has_nat(s) ? nat_sync(s, warning, err) : 0;
 }
 
 /* --- leases --- */

@@ -270,6 +270,7 @@ static void sync_nat(const struct super *s)
 static int open_taps(struct super *s, const struct plan *p, struct err *err)
 {
 	struct switch_edit e;
+	struct switch_conf now;
 	struct rtnl *rtnl = NULL;
 	bool any = false;
 	int r;
@@ -283,7 +284,10 @@ static int open_taps(struct super *s, const struct plan *p, struct err *err)
 		return r;
 	r = rtnl_open(&rtnl, err);
 	for (size_t i = 0; r == 0 && i < p->net_count; i++) {
-		if (p->nets[i].kind == PLAN_NET_TAP)
+		/* It may have been destroyed since the plan was made. */
+		if (p->nets[i].kind == PLAN_NET_TAP && p->nets[i].network.name[0])
+			r = switch_read(e.conf, p->nets[i].network.name, &now, err);
+		if (r == 0 && p->nets[i].kind == PLAN_NET_TAP)
 			r = open_tap(s, rtnl, &p->nets[i], &s->taps[i], err);
 	}
 	rtnl_close(rtnl);

@@ -73,13 +73,13 @@ static int check_manager(const struct rtnl_link *l, struct err *err)
 	if (is_networkmanagers(l->index))
 		return err_set(
 			err, -ENOTSUP,
-			"%s is managed by NetworkManager, which would take it back: 'nmcli device set %s managed no' leaves it alone; or let NetworkManager make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME'",
+			"%s is managed by NetworkManager, which would take it back: let NetworkManager make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME' ('nmcli device set %s managed no' would take its addresses away)",
 			l->name, l->name, l->name);
 	if (is_networkds(l->index, file, sizeof(file)))
 		return err_set(
 			err, -ENOTSUP,
-			"%s is managed by systemd-networkd, which would take it back: set Unmanaged=yes in %s; or let networkd make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME'",
-			l->name, file, l->name);
+			"%s is managed by systemd-networkd, which would take it back: let networkd make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME'; or set Unmanaged=yes in %s, if something else gives it its addresses",
+			l->name, l->name, file);
 	return 0;
 }
 

@@ -98,26 +98,56 @@ static const char *rule_interface(const json_t *rule)
 									  : "";
 }
 
-/*
- * Our own rule. After iptables-restore the comment is one of iptables, which nft does not tell;
- * then a rule of that form for a bridge of ours is one.
- */
-static bool is_own_rule(const json_t *rule)
+/* How many conditions of packets a rule has; -1 if it does not accept, or has what ours never have. */
+static int count_matches(const json_t *rule)
 {
 	const json_t *exprs = json_object_get(rule, "expr"), *expr;
 	bool commented = false, accepts = false;
+	int matches = 0;
 	size_t i;
 
-	if (str_starts(text_of(rule, "comment"), WALL_MARK))
-		return true;
 	json_array_foreach(exprs, i, expr)
 	{
 		const json_t *xt = json_object_get(expr, "xt");
 
-		commented = commented || (xt && strcmp(text_of(xt, "name"), "comment") == 0);
+		if (xt && strcmp(text_of(xt, "name"), "comment") != 0)
+			return -1;
+		commented = commented || xt;
 		accepts = accepts || json_object_get(expr, "accept");
+		matches += json_object_get(expr, "match") != NULL;
 	}
-	return commented && accepts && str_starts(rule_interface(rule), "vm-");
+	return commented && accepts ? matches : -1;
+}
+
+/* Whether the rule's second condition is one of those that input has. */
+static bool is_input_pass(const json_t *rule)
+{
+	const json_t *match =
+		json_object_get(json_array_get(json_object_get(rule, "expr"), 1), "match");
+	const json_t *left = json_object_get(match, "left"),
+		     *right = json_object_get(match, "right");
+	json_int_t port = json_integer_value(right);
+
+	if (strcmp(text_of(json_object_get(left, "meta"), "key"), "l4proto") == 0)
+		return str_starts(text_of(match, "right"), "icmp") ||
+		       str_starts(text_of(match, "right"), "ipv6-icmp");
+	return strcmp(text_of(json_object_get(left, "payload"), "field"), "dport") == 0 &&
+	       (port == 53 || port == 67 || port == 547);
+}
+
+/*
+ * Our own rule. After iptables-restore the comment is one of iptables, which nft does not tell;
+ * then a rule of just that form for a bridge of ours is one.
+ */
+static bool is_own_rule(const json_t *rule)
+{
+	int matches;
+
+	if (str_starts(text_of(rule, "comment"), WALL_MARK))
+		return true;
+	matches = count_matches(rule);
+	return str_starts(rule_interface(rule), "vm-") &&
+	       (matches == 1 || (matches == 2 && is_input_pass(rule)));
 }
 
 static bool calls_refuse(const struct wall *w, const char *chain, unsigned depth);

@@ -178,6 +178,25 @@ static void test_wall_removes(void)
 		     "delete rule ip filter FORWARD handle 9\n");
 }
 
+/* Rules of the person's own may name a switch, too, and may have a comment. */
+#define FOREIGN(handle, more)                                                                    \
+	RULE("FORWARD", handle,                                                                  \
+	     "{'match': {'op': '==', 'left': {'meta': {'key': 'iifname'}}, 'right': "            \
+	     "'vm-public'}}, " more "{'xt': {'type': 'match', 'name': 'comment'}}, {'counter': " \
+	     "{'packets': 0, 'bytes': 0}}, {'accept': null}")
+
+static void test_wall_foreign(void)
+{
+	check_update(
+		TABLE CHAIN("FORWARD", "forward", "accept") FOREIGN(
+			"11",
+			"{'match': {'op': '==', 'left': {'meta': {'key': 'oifname'}}, 'right': 'vm-public'}}, ")
+			FOREIGN("12", "{'xt': {'type': 'match', 'name': 'conntrack'}}, ") FOREIGN(
+				"13",
+				"{'match': {'op': '==', 'left': {'payload': {'protocol': 'tcp', 'field': 'dport'}}, 'right': 443}}, "),
+		"");
+}
+
 static void test_wall_odd_names(void)
 {
 	check_update("{'table': {'family': 'ip', 'name': 'a b; flush ruleset'}},"
@@ -297,6 +316,7 @@ static const struct test_case cases[] = {
 	{ "ufw", test_wall_ufw },
 	{ "input and output", test_wall_input },
 	{ "removes its own", test_wall_removes },
+	{ "rules of others", test_wall_foreign },
 	{ "odd names", test_wall_odd_names },
 	{ "port words", test_port_words },
 	{ "port of the host", test_port_host },

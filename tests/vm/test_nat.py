@@ -407,7 +407,7 @@ def test_start(s):
         s.write(s.path("guest1", "guest1.conf"), GUEST % MAC.format(1) + 'network0_ports="8080:80"\n')
         s.ok("start", "guest1")
         eq(len(w.dnsmasq()), 1)
-        match(s.read(s.path(".config", "nat", "home", "dnsmasq.conf")), r"58:9c:fc:00:00:01,172\.31\.1\.2,.*,guest1\n")
+        match(s.read(s.path(".config", "nat", "home", "dnsmasq.conf")), r"58:9c:fc:00:00:01,172\.31\.1\.2,.*,guest1\.vm\n")
         match(w.ruleset(), r"tcp dport 8080 dnat ip to 172\.31\.1\.2:80")
         log = s.read(s.path("guest1", "vm-bhyve.log"))
         true(not re.search(r"warning; .*(nft|dnsmasq|home)", log), log)
@@ -624,6 +624,14 @@ def test_names_that_are_words(s):
             lease = w.dhcp(g)
             eq(lease["ip"], f"172.31.1.{n + 1}", name)
             eq(w.net(g, "ask", "172.31.1.1", f"{name}.vm", "A"), lease["ip"], name)
+
+
+def test_killed_create(s):
+    """What a create that was killed has not made of the first NAT switch is made by the next init."""
+    with make_world(s) as w:
+        s.write(s.path(".config/system.conf"), 'switch_list="home"\ntype_home="nat"\naddr_home="172.31.1.1/24"\n')
+        s.ok("init")
+        eq(w.dhcp(w.guest(1))["ip"], "172.31.1.2")
 
 
 def test_killed_destroy(s):

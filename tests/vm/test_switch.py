@@ -757,11 +757,12 @@ def test_refusals(s):
         refused("vm-public is a bridge itself: register it with 'vm switch create -t manual -b vm-public NAME'", "vm-public")
         os.makedirs(f"/run/NetworkManager/devices")
         s.write(f"/run/NetworkManager/devices/{index}", "[device]\nmanaged=true\n")
-        refused("em0 is managed by NetworkManager, .* 'nmcli device set em0 managed no' .* -t manual -b BRIDGE NAME'")
+        # NetworkManager removes addresses from what it is told to leave alone.
+        refused("em0 is managed by NetworkManager, .* -t manual -b BRIDGE NAME' .* would take its addresses away")
         s.write(f"/run/NetworkManager/devices/{index}", "[device]\nmanaged=false\n")
         os.makedirs(f"/run/systemd/netif/links")
         s.write(f"/run/systemd/netif/links/{index}", "# x\nADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/a.network\n")
-        refused("em0 is managed by systemd-networkd, .* Unmanaged=yes in /etc/systemd/network/a.network;")
+        refused("em0 is managed by systemd-networkd, .* Unmanaged=yes in /etc/systemd/network/a.network, ")
         s.write(f"/run/systemd/netif/links/{index}", "# x\nADMIN_STATE=unmanaged\n")
         sh("mount", "-t", "tmpfs", "none", "/sys/class/net")
         os.makedirs("/sys/class/net/em0/wireless")
@@ -1027,6 +1028,21 @@ def test_guest_without_bridge(s):
     match(ip("-4", "addr", "show", "vm-public"), "10.7.0.1/24")
     stop(s, "web")
     clean(s)
+
+
+def test_guest_of_destroyed(s):
+    """A switch that is destroyed while a guest starts does not come back with it."""
+    setup(s)
+    s.guest("web", MINIMAL + nic("public"))
+    lock = os.open(s.path(".config/switches"), os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    p = s.popen("start", "web", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(lambda: re.search(rf"-> FLOCK .*:{os.fstat(lock).st_ino} ", s.read("/proc/locks")), "it waits for the lock")
+    s.write(s.path(".config/system.conf"), "")
+    ip("link", "del", "vm-public")
+    os.close(lock)
+    match(p.communicate(timeout=60)[0], "there is no switch 'public'")
+    eq((p.returncode, "vm-public" in links()), (1, False))
 
 
 def test_user_networking(s):
