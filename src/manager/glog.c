@@ -19,7 +19,6 @@
 #include "util/fd.h"
 #include "util/macros.h"
 
-#define LOG_FILE "vm-bhyve.log"
 #define LOG_MAX MIB
 #define LINE_MAX_BYTES 4096
 
@@ -42,17 +41,14 @@ static size_t put_time(char *out, size_t size)
 	return n + 3;
 }
 
-void glog_write(const struct guest *g, const char *fmt, ...)
+static void append(const struct guest *g, const char *file, const char *fmt, va_list ap)
 {
 	char path[PATH_MAX], line[LINE_MAX_BYTES];
 	size_t len = put_time(line, sizeof(line));
-	va_list ap;
 	int fd, n;
 
-	va_start(ap, fmt);
 	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
-	va_end(ap);
-	if (n < 0 || run_path(g, LOG_FILE, path, sizeof(path)) < 0)
+	if (n < 0 || run_path(g, file, path, sizeof(path)) < 0)
 		return;
 	len += MIN((size_t)n, sizeof(line) - len - 2);
 	line[len++] = '\n';
@@ -61,6 +57,24 @@ void glog_write(const struct guest *g, const char *fmt, ...)
 		return;
 	(void)fd_write_full(fd, line, len);
 	close(fd);
+}
+
+void glog_write(const struct guest *g, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	append(g, GLOG_FILE, fmt, ap);
+	va_end(ap);
+}
+
+void glog_mark(const struct guest *g, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	append(g, RUN_LOG, fmt, ap);
+	va_end(ap);
 }
 
 static int pack(int from, const char *to)

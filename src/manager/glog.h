@@ -8,11 +8,15 @@
 
 struct guest;
 
+#define GLOG_FILE "vm-bhyve.log"
+
 /*
  * Appends "TIME: text" to NAME/vm-bhyve.log, TIME as ISO 8601 with the zone. Failures are nobody's
  * concern.
  */
 void glog_write(const struct guest *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same to NAME/khyve.log, which tells what khyve says of one run from what it said of another. */
+void glog_mark(const struct guest *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /*
  * Packs a log of the guest's folder that has grown beyond 1 MiB to FILE.0.gz and starts a new one.
  */

@@ -498,6 +498,7 @@ static int run_plan(struct super *s, const struct plan *p, struct err *err)
 		r = open_taps(s, p, err);
 	if (r < 0)
 		return r;
+	glog_mark(s->g, "run %u", s->run);
 	note_log_start(s);
 	glog_write(s->g, "booting");
 	r = start_usernets(s, p, err);
@@ -702,7 +703,7 @@ int super_run(const struct guest *g, const struct super_opts *opts)
 			report(&s, "failed cannot lock %s: %s", g->dir, strerror(-r));
 		return r == -EAGAIN ? SUPER_EXIT_RUNNING : SUPER_EXIT_CONFIG;
 	}
-	glog_rotate(g, "vm-bhyve.log");
+	glog_rotate(g, GLOG_FILE);
 	if (run_path(g, RUN_LOCK, path, sizeof(path)) == 0 && lock_held(path)) {
 		report(&s, opts->adopt ? "up" : "running");
 		start = opts->adopt && adopt(&s);

@@ -11,6 +11,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   stubborn     ignore the power button
   hang         accept control connections and say nothing
   slow=N       come up after N seconds
+  say=WORDS    what serial ports have said, _ for blanks
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
@@ -126,6 +127,8 @@ class Fake:
             answer = [f"frame={f.hex()}" for f in self.taps[int(line.split()[1])]]
         elif line == "reset":
             self.resets += 1
+        elif line in ("pause", "resume"):
+            self.state = "paused" if line == "pause" else "running"
         elif line == "poweroff" and "stubborn" in self.mode:
             pass
         elif line in ("poweroff", "quit"):
@@ -181,6 +184,9 @@ class Fake:
                 client = s.accept()[0]
                 self.consoles[client] = b""
                 client.sendall(f"boot of {self.conf['name']} on com{self.ports[s]}\r\n".encode())
+                for word in self.mode:
+                    if word.startswith("say="):
+                        client.sendall(word[4:].replace("_", " ").encode() + b"\r\n")
             elif s in self.taps:
                 self.taps[s] = self.taps[s][-200:] + [os.read(s, 65600)[len(VNET_HEADER):]]
             elif s is self.screen:

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of vm: settings, names, tags, stopping all, and what is not there."""
+import contextlib
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 from harness import alive, cases_of, eq, match, run, true, until
@@ -276,6 +280,149 @@ def test_json(s):
     eq(s.json("switch", "switch", "list")["switches"][0]["address"], "192.0.2.1/24")
     eq(s.json("switch", "switch", "info", "one")["switches"][0]["type"], "standard")
     eq([p["guest-port"] for p in s.json("port-list", "port", "list", "--json", "guest")["ports"]], [22])
+
+
+def test_wait(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL, mode="say=Debian_\033[1m\033[0;31mred\033[m say=web_login:_")
+    match(s.fails("wait", "guest", "booted"), "guest is off; 'vm why guest' tells the reason")
+    eq(s.ok("wait", "guest", "off"), "")
+    s.ok("start", "guest")
+    eq(s.ok("wait", "guest", "booted"), "")
+    eq(s.ok("wait", "guest", "text:^boot of guest on com[0-9]$"), "")
+    eq(s.ok("wait", "guest", "text:^Debian red$"), "")
+    begin = time.time()
+    eq(s.fails("wait", "--timeout", "1", "guest", "text:Windows", status=7),
+       "vm: ERROR: guest is not there in time: text:Windows\n")
+    true(1 <= time.time() - begin < 20, "the time is kept")
+    match(s.fails("wait", "--timeout", "0", "guest", "ssh", status=7), "^vm: ERROR: guest is not there in time: ssh")
+    eq(s.fails("wait", "--timeout=0", "guest", "off", status=7), "vm: ERROR: guest is not there in time: off\n")
+    match(s.fails("wait", "guest", "text:("), "'\\(' is not a regular expression: ")
+    match(s.fails("wait", "guest", "boot"), "'boot' is none of: booted ip ssh off text:REGEX")
+    match(s.fails("wait", "none", "off"), "doesn't appear to be a valid")
+    match(s.fails("wait", "--timeout", "x", "guest", "off"), "'x' is not a number of seconds")
+    s.vm("wait", "guest", status=2)
+    p = s.popen("wait", "guest", "off")
+    q = s.popen("wait", "guest", "text:never", stderr=subprocess.DEVNULL)
+    time.sleep(0.3)
+    eq((p.poll(), q.poll()), (None, None), "they wait")
+    s.ok("poweroff", "-f", "guest")
+    eq((p.wait(20), q.wait(20)), (0, 1))
+
+
+def test_wait_for_ssh(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    s.ok("start", "guest")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        s.ok("set", "guest", "network0_type=e1000", f"network0_ports=127.0.0.1:{port}:22/tcp")
+        greetings = [b"HTTP/1.1 400\r\n", b"SSH-2.0-OpenSSH\r\n", b"SSH-2.0-OpenSSH\r\n"]
+
+        def serve():
+            for greeting in greetings:
+                client = server.accept()[0]
+                client.sendall(greeting)
+                with contextlib.suppress(ConnectionError):
+                    client.recv(1)
+                client.close()
+        t = threading.Thread(target=serve, daemon=True)
+        t.start()
+        eq(s.ok("wait", "guest", "ssh"), f"127.0.0.1:{port}\n")
+        eq(s.ok("wait", "guest", "booted"), "")
+        t.join(10)
+
+
+def test_start_and_wait(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL, mode="say=web_login:_")
+    match(s.ok("start", "--wait", "guest"), r"  \* booting...\n  \* waiting until it has booted...\n$")
+    s.guest("mute", MINIMAL)
+    match(s.vm("start", "--wait", "--timeout", "1", "mute", status=7).err, "mute is not there in time: booted")
+    s.guest("early", MINIMAL, mode="die-up")
+    match(s.vm("start", "--wait", "early", status=1).err, "early is off; 'vm why early'")
+    s.vm("start", "--wait", "-n", "guest", status=2)
+
+
+def test_log(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    eq(s.fails("log", "-k", "guest"), f"vm: ERROR: guest has no log yet: {s.path('guest/khyve.log')}\n")
+    log = s.path("guest/vm-bhyve.log")
+    s.write(log, "one\ntwo\033[2J\nthree\n")
+    eq(s.ok("log", "guest"), "one\ntwo [2J\nthree\n")
+    eq(s.ok("log", "-n", "2", "guest"), "two [2J\nthree\n")
+    eq(s.ok("log", "-n", "0", "guest"), "")
+    eq(s.ok("log", "-n", "9", "guest"), "one\ntwo [2J\nthree\n")
+    match(s.fails("log", "-n", "x", "guest"), "'x' is not a number of lines")
+    p = s.popen("log", "-f", "-n", "1", "guest", stdout=subprocess.PIPE)
+    eq(p.stdout.readline(), "three\n")
+    with open(log, "a", encoding="utf-8") as f:
+        f.write("four\n")
+    eq(p.stdout.readline(), "four\n")
+    s.write(log, "new\n")
+    eq(p.stdout.readline(), "new\n")
+    s.ok("destroy", "-f", "guest")
+    eq(p.wait(10), 0, "it ends with the guest")
+    p.stdout.close()
+
+
+def why(s, name="guest"):
+    return s.json("why", "why", name)["reason"], s.ok("why", name)
+
+
+def test_why(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    eq(why(s), ("never-started", "guest is off: it has not been started so far, as far as its log goes\n"))
+    s.ok("start", "guest")
+    match(why(s)[1], r"^guest is on since 20\d\d-\S+: it runs\n$")
+    s.ok("poweroff", "-f", "guest")
+    match(why(s)[1], r"guest is off since 20\d\d-\S+: the guest was switched off: by itself, or by 'vm stop'")
+    for status, word in ((0, "reset"), (2, "halted"), (3, "triple-fault"), (5, "error")):
+        s.write(s.path("guest/fake.mode"), f"status={status}")
+        s.write(s.path("guest/guest.conf"), MINIMAL + "on_restart=stop\n")
+        s.ok("start", "guest")
+        s.ok("stop", "-t", "20", "guest")
+        eq((why(s)[0], s.json("why", "why", "guest")["status"]), (word, status))
+    s.write(s.path("guest/fake.mode"), "die")
+    s.vm("start", "guest", status=1)
+    match(why(s)[1], "khyve failed: khyve: no firmware in this test\n$")
+    s.write(s.path("guest/fake.mode"), "")
+    s.ok("start", "guest")
+    os.kill(s.pid(), signal.SIGKILL)
+    s.ok("wait", "guest", "off")
+    match(why(s)[1], "its khyve was killed: by somebody")
+    s.ok("start", "guest")
+    pid = s.pid()
+    os.kill(s.supervisor(), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    s.ok("wait", "guest", "off")
+    eq(why(s)[0], "gone")
+    s.write(s.path("guest/guest.conf"), MINIMAL.replace("cpu=1", "cpu=x"))
+    s.vm("_run", "guest", status=15)
+    match(why(s)[1], r"it was not started: .*guest.conf:2: ")
+
+
+def test_why_of_running_guests(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL, mode="say=BdsDxe:_No_bootable_option_or_device_was_found.")
+    s.ok("start", "guest")
+    match(why(s)[1], "the firmware has found nothing to boot from: .*'vm install guest ISO'")
+    s.guest("hung", MINIMAL, mode="slow=0 hang")
+    p = s.popen("start", "hung", stdout=subprocess.DEVNULL)
+    until(lambda: s.state("hung") != "Stopped", "it runs")
+    eq(why(s, "hung")[0], "silent")
+    p.wait()
+    # What khyve said in an earlier run is not this run's reason.
+    s.guest("full", MINIMAL)
+    s.write(s.path("full/khyve.log"), "WARN disk: write of 4096 bytes at 0: No space left on device\n")
+    s.ok("start", "full")
+    s.ok("poweroff", "-f", "full")
+    true("disk of the host" not in why(s, "full")[1], "an old line")
+    with open(s.path("full/khyve.log"), "a", encoding="utf-8") as f:
+        f.write("WARN disk: write of 4096 bytes at 0: No space left on device\n")
+    match(why(s, "full")[1], "; before, a disk of the host was full")
 
 
 def test_configure_seed(s):

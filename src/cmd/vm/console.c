@@ -18,12 +18,17 @@
 #include "manager/file.h"
 #include "util/clock.h"
 #include "util/fd.h"
+#include "util/str.h"
 
 #define LEAVE 0x1d /* ^] */
 #define WAIT_MS 200
 /* With no more input, how long the port may be silent before we take it that all has been said. */
 #define QUIET_MS 500
 #define SOCKET_TRIES 20
+/* What is remembered arrives at once. */
+#define SILENT_MS 60
+/* What khyve says to a second client. */
+#define BUSY_TEXT "This console is in use"
 
 struct attach {
 	int sock, signals;
@@ -149,6 +154,31 @@ static int choose_port(const struct guest *g, const char *port, char *name, size
 			return file_path(name, size, "%s", file_base(path));
 	}
 	return -ENOENT;
+}
+
+int vm_read_console(const struct guest *g, char *out, size_t size)
+{
+	struct pollfd p = { .events = POLLIN };
+	char name[64];
+	size_t len = 0;
+	ssize_t n = 1;
+	int r = choose_port(g, NULL, name, sizeof(name));
+
+	out[0] = '\0';
+	p.fd = r < 0 ? r : ctl_connect(g, name);
+	if (p.fd < 0)
+		return p.fd;
+	while (n > 0 && len + 1 < size && poll(&p, 1, SILENT_MS) > 0) {
+		n = recv(p.fd, out + len, size - 1 - len, 0);
+		len += n > 0 ? (size_t)n : 0;
+	}
+	close(p.fd);
+	for (size_t i = 0; i < len; i++) {
+		if (!out[i])
+			out[i] = ' ';
+	}
+	out[len] = '\0';
+	return n == 0 && str_starts(out, BUSY_TEXT) ? -EBUSY : 0;
 }
 
 int vm_attach(const struct guest *g, const char *port)

@@ -3,6 +3,7 @@
 #include "vm.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
 #include <linux/neighbour.h>
 #include <stdio.h>
@@ -147,6 +148,22 @@ static bool find_state(const struct vm *vm, const struct guest *g, struct gconf 
 		find_addresses(vm, r, conf, n, s);
 	rtnl_close(r);
 	return found;
+}
+
+int vm_addresses(const struct vm *vm, const struct guest *g, struct gconf *conf, char *out,
+		 size_t size)
+{
+	struct net_state s;
+	int r = 0;
+
+	out[0] = '\0';
+	for (unsigned n = 0; r == 0 && gconf_getf(conf, "network%u_type", n); n++) {
+		size_t len = strlen(out);
+
+		if (find_state(vm, g, conf, n, &s) && s.addresses[0])
+			r = file_path(out + len, size - len, "%s%s", len ? " " : "", s.addresses);
+	}
+	return out[0] ? 0 : -ENOENT;
 }
 
 static const char *or_text(const char *s, const char *def)

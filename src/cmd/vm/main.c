@@ -43,10 +43,12 @@ static const struct verb verbs[] = {
 	  "-d STORE     datastore (only 'default' exists)" },
 	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
 	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME", "-f  do not ask" },
-	{ "install", verb_install, NEED_CHANGE, "install [-fi] NAME ISO",
+	{ "install", verb_install, NEED_CHANGE,
+	  "install [-fi] [--wait [--timeout SECONDS]] NAME ISO",
 	  "-f  stay in the foreground, serial port on this terminal\n"
 	  "-i  attach this terminal to the serial port" },
-	{ "start", verb_start, NEED_CHANGE, "start [-fi] NAME...\nstart -n NAME",
+	{ "start", verb_start, NEED_CHANGE,
+	  "start [-fi] [--wait [--timeout SECONDS]] NAME...\nstart -n NAME",
 	  "-f  stay in the foreground, serial port on this terminal\n"
 	  "-i  attach this terminal to the serial port\n"
 	  "-n  print the configuration for khyve(8) and start nothing" },
@@ -106,6 +108,15 @@ static const struct verb verbs[] = {
 	  "configure NAME [meta-data|network-config|user-data]", NULL },
 	{ "edit", verb_configure, NEED_CHANGE, "edit NAME [meta-data|network-config|user-data]",
 	  NULL },
+	{ "wait", verb_wait, NEED_STORE,
+	  "wait [--timeout SECONDS] NAME booted|ip|ssh|off|text:REGEX",
+	  "--timeout SECONDS  how long (default: 300)", VERB_OURS },
+	{ "log", verb_log, NEED_STORE, "log [-fk] [-n LINES] NAME",
+	  "-f        go on with what is added, until ^C\n"
+	  "-k        what khyve said, not what happened to the guest\n"
+	  "-n LINES  only the last lines",
+	  VERB_OURS },
+	{ "why", verb_why, NEED_STORE, "why [--json] NAME", "--json  for programs", VERB_OURS },
 	{ "suspend", verb_suspend, NEED_STORE, "suspend NAME...",
 	  "not there yet: khyve cannot save the state of a running guest", VERB_HIDDEN },
 	{ "suspendall", verb_suspendall, NEED_STORE, "suspendall [-f]",

@@ -34,7 +34,8 @@
 #define REPORT_MS 120000
 
 struct start {
-	bool foreground, interactive, print;
+	bool foreground, interactive, print, wait;
+	unsigned seconds;
 	const char *iso;
 };
 
@@ -341,6 +342,11 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	if (fd < 0)
 		return ui_failure("%s", err.text);
 	r = show_report(fd);
+	if (r == 0 && st->wait) {
+		puts("  * waiting until it has booted...");
+		fflush(stdout);
+		r = vm_wait(vm, name, "booted", st->seconds);
+	}
 	if (r == 0 && st->interactive)
 		r = vm_attach(&g, NULL);
 	return r;
@@ -370,19 +376,28 @@ static int start_all(struct vm *vm, char **names, int count, const struct start 
 static int parse_options(struct vm *vm, int argc, char **argv, const char *options,
 			 struct start *st)
 {
+	static const struct option longs[] = { { "wait", no_argument, NULL, 'w' },
+					       { "timeout", required_argument, NULL, 't' },
+					       { 0 } };
+	uint64_t seconds = VM_WAIT_SECONDS;
 	int c;
 
-	while ((c = ui_option(argc, argv, options)) != -1) {
+	while ((c = ui_options(argc, argv, options, longs)) != -1) {
 		if (c == 'f')
 			st->foreground = true;
 		else if (c == 'i')
 			st->interactive = true;
 		else if (c == 'n')
 			st->print = true;
-		else
+		else if (c == 'w')
+			st->wait = true;
+		else if (c == 't' && (str_u64(optarg, &seconds) < 0 || seconds > 86400))
+			return ui_error("'%s' is not a number of seconds", optarg);
+		else if (c != 't')
 			return ui_usage(vm);
 	}
-	return 0;
+	st->seconds = (unsigned)seconds;
+	return st->wait && (st->foreground || st->print) ? ui_usage(vm) : 0;
 }
 
 int verb_start(struct vm *vm, int argc, char **argv)

@@ -14,6 +14,7 @@
 /* Exit statuses. */
 #define VM_FAILED 1
 #define VM_USAGE 2
+#define VM_TIMEOUT 7
 
 struct verb;
 
@@ -62,6 +63,9 @@ int verb_reset(struct vm *vm, int argc, char **argv);
 int verb_poweroff(struct vm *vm, int argc, char **argv);
 int verb_port(struct vm *vm, int argc, char **argv);
 int verb_console(struct vm *vm, int argc, char **argv);
+int verb_wait(struct vm *vm, int argc, char **argv);
+int verb_log(struct vm *vm, int argc, char **argv);
+int verb_why(struct vm *vm, int argc, char **argv);
 int verb_get(struct vm *vm, int argc, char **argv);
 int verb_set(struct vm *vm, int argc, char **argv);
 int verb_rename(struct vm *vm, int argc, char **argv);
@@ -108,6 +112,14 @@ void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf
 		  bool running);
 struct json_t *info_network_json(const struct vm *vm, const struct guest *g, struct gconf *conf,
 				 unsigned n, bool running);
+/* Addresses of the guest that this host knows, with blanks between. -ENOENT: none. */
+int vm_addresses(const struct vm *vm, const struct guest *g, struct gconf *conf, char *out,
+		 size_t size);
+/* What the guest's first serial port has said, as far as it is remembered; -EBUSY: it is in use. */
+int vm_read_console(const struct guest *g, char *out, size_t size);
+/* Waits as vm wait does. Returns the exit status. */
+int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned seconds);
+#define VM_WAIT_SECONDS 300
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
