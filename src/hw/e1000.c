@@ -690,9 +690,26 @@ static const struct pci_desc e1000_desc = {
 
 /* --- life cycle --- */
 
+/* True if a timer is set to look at the ring to send, so that nobody need tell. */
+static bool look_later(struct e1000 *e)
+{
+	uint64_t at;
+
+	if (e->tx_inflight || __atomic_load_n(&e->rx_starved, __ATOMIC_SEQ_CST))
+		return false;
+	if (dev_timer_armed(&e->look))
+		return true;
+	if (!e->pace.frames && !e->looking)
+		return false;
+	at = pace_empty(&e->pace, loop_now(e->fn.dev.env.loop));
+	if (at)
+		dev_timer_set(&e->look, at);
+	return at;
+}
+
 /*
  * Nothing is fetched while paused; tails stay. Before it sleeps, the loop says so and looks once more: a tail that
- * came before saw "awake", one that comes after posts.
+ * came before saw "awake", one that comes after posts. In a stream of small frames it stays awake, and a timer looks.
  */
 static void e1000_run(struct dev *d)
 {
@@ -707,7 +724,7 @@ static void e1000_run(struct dev *d)
 	__atomic_store_n(&e->kicked, false, __ATOMIC_SEQ_CST);
 	more = e1000_tx_run(e);
 	e1000_rx_run(e);
-	if (!more) {
+	if (!more && !look_later(e)) {
 		__atomic_store_n(&e->awake, false, __ATOMIC_SEQ_CST);
 		more = __atomic_load_n(&e->kicked, __ATOMIC_SEQ_CST);
 	}
@@ -715,6 +732,15 @@ static void e1000_run(struct dev *d)
 		__atomic_store_n(&e->awake, true, __ATOMIC_SEQ_CST);
 		dev_post(&e->kick);
 	}
+}
+
+static void look(struct dev *d)
+{
+	struct e1000 *e = e1000_of(d);
+
+	e->looking = true;
+	e1000_run(d);
+	e->looking = false;
 }
 
 static void drained(struct e1000 *e)
@@ -757,6 +783,7 @@ static int e1000_init(struct dev *d, const struct env *env, const void *conf, st
 	spec.backend = e->conf->backend;
 	dev_post_init(&e->kick, d, e1000_run);
 	dev_timer_init(&e->irq_timer, d, irq_timer);
+	dev_timer_init(&e->look, d, look);
 	dev_timer_init(&e->tx_timer, d, e1000_tx_timer);
 	dev_timer_init(&e->rx_timer, d, e1000_rx_timer);
 	dev_region_init_regs(&e->tx_bell, d, 4, &tx_bell_table);

@@ -9,6 +9,7 @@
 #include "back/net.h"
 #include "hw/e1000_spec.h"
 #include "hw/mac.h"
+#include "hw/pace.h"
 #include "pci/pci.h"
 
 /*
@@ -89,7 +90,7 @@ struct e1000 {
 	struct pci_fn fn;
 	struct dev_region tx_bell, rx_bell;
 	struct dev_post kick;
-	struct dev_timer irq_timer, tx_timer, rx_timer;
+	struct dev_timer irq_timer, tx_timer, rx_timer, look;
 	struct net *line;
 	const struct e1000_conf *conf;
 	uint8_t mac[MAC_LEN];
@@ -98,6 +99,7 @@ struct e1000 {
 	bool link; /* STATUS.LU */
 	bool kicked; /* atomic; a tail moved that the loop should look at */
 	bool awake; /* atomic; the loop will look at kicked without being told */
+	bool looking; /* because it was time to (hw/pace.h) */
 	uint32_t io_addr;
 
 	/* plain registers */
@@ -129,6 +131,8 @@ struct e1000 {
 	/* sending; slots are a ring, the oldest first */
 	struct e1000_ring tx;
 	uint32_t tx_next; /* descriptor to fetch */
+	struct pace pace;
+	unsigned int tx_batch; /* frames that went to the line since all of them were done */
 	uint64_t tx_abs_ns; /* TADV's deadline, 0: none */
 	struct e1000_tx_slot *slots;
 	unsigned int first_slot, nslots;

@@ -129,6 +129,10 @@ void e1000_tx_retire(struct e1000 *e)
 		e->first_slot = (e->first_slot + 1) % E1000_TX_SLOTS;
 		e->nslots--;
 	}
+	if (e->tx_batch && !e->tx_inflight) {
+		pace_end(&e->pace, loop_now(e->fn.dev.env.loop), e->tx_batch);
+		e->tx_batch = 0;
+	}
 	if (later && !now)
 		delay_interrupt(e);
 	if (now)
@@ -146,6 +150,7 @@ void e1000_tx_forget(struct e1000 *e)
 	e->tx_next = e->tx.head;
 	e->tx_abs_ns = 0;
 	dev_timer_cancel(&e->tx_timer);
+	pace_reset(&e->pace);
 }
 
 /* --- headers --- */
@@ -396,6 +401,7 @@ static void end_frame(struct e1000 *e, struct e1000_tx_slot *s, const struct e10
 	}
 	e->tx_open = false;
 	e->tx_inflight++;
+	pace_frame(&e->pace, s->len);
 	e->batch[e->nbatch++] = &s->req;
 }
 
@@ -448,6 +454,9 @@ bool e1000_tx_run(struct e1000 *e)
 	/* Context descriptors are done also without a frame behind them. */
 	if (e->tx_next == tail && e->tx_open && !newest_slot(e)->started)
 		drop_slot(e, newest_slot(e));
+	if (e->nbatch && !e->tx_batch)
+		pace_begin(&e->pace, loop_now(e->fn.dev.env.loop));
+	e->tx_batch += e->nbatch;
 	if (e->nbatch)
 		net_send(e->line, 0, e->batch, e->nbatch);
 	e->nbatch = 0;

@@ -6,6 +6,7 @@
 #include "back/net.h"
 #include "back/vhost.h"
 #include "hw/mac.h"
+#include "hw/pace.h"
 #include "util/macros.h"
 #include "virtio/virtio.h"
 
@@ -70,12 +71,7 @@ struct vnet_txq {
 	unsigned int nheads, nreqs, niov; /* of the batch; heads: those of dropped frames too */
 	unsigned int in_flight;
 	bool hold; /* the timer looks at the queue; the guest does not kick */
-	uint32_t longest; /* frame, and ... */
-	unsigned int frames; /* how many there were since ... */
-	uint64_t empty_ns; /* the queue was found empty */
-	uint64_t gap_ns; /* from frame to frame, of late */
-	uint64_t began_ns; /* the batch */
-	uint64_t cost_ns; /* of a frame, of late */
+	struct pace pace;
 	uint16_t heads[VNET_TX_BATCH];
 	struct net_req *list[VNET_TX_BATCH];
 	struct vnet_tx_req reqs[VNET_TX_BATCH];

@@ -3,25 +3,14 @@
 #include <string.h>
 
 #include "hw/virtio_net_priv.h"
-#include "util/clock.h"
 
 /*
- * Sending. A kick costs the guest an exit and us a turn of the loop, more than a small frame does. So once small frames
- * follow each other so fast that several more are to be expected soon, the guest is not asked for kicks: a timer looks
- * at the queue instead (hold). How soon is measured in what we take to send a frame, so that a guest that waits for an
- * answer to each of its frames never gets there, however fast the machine. A look that finds nothing ends it.
+ * Sending. A stream of small frames is looked at from time to time (hold, hw/pace.h) rather than kicked for.
  *
  * No frame is left behind: whoever sets hold arms the timer, and the timer ends in vnet_tx_start, which leaves a queue
  * only with a batch at the line, held again, or empty after notifications were switched on (virtio_set_notify looks
  * after the barrier). Pause and reset need no more: resume and the next driver's start look at every queue.
  */
-#define LOOK_COST 32u /* the delay at most: what so many frames take us */
-#define LOOK_MAX_NS (2 * NS_PER_MS) /* ... and no longer than this, on a very slow machine */
-#define LOOK_MIN 4u /* frames to be expected meanwhile, or kicks are better */
-#define LOOK_FRAMES \
-	64u /* the delay is over when so many are to be expected: the guest's queue has an end */
-#define SMALL_FRAME \
-	2048u /* longer ones are worth a kick, and their sender may wait for them to be sent */
 
 static void tx_done(struct net_req *req, int res)
 {
@@ -38,7 +27,7 @@ void vnet_tx_init(struct vnet *n, unsigned int pair)
 
 	t->net = n;
 	t->pair = pair;
-	t->gap_ns = LOOK_MAX_NS;
+	pace_reset(&t->pace);
 	for (unsigned int i = 0; i < VNET_TX_BATCH; i++) {
 		t->reqs[i].queue = t;
 		t->reqs[i].req.done = tx_done;
@@ -57,7 +46,7 @@ static void tx_take(struct vnet *n, struct vnet_txq *t)
 	    t->pair >= n->active)
 		return;
 	memcpy(&t->iov[t->niov], c->iov, c->nread * sizeof(*c->iov));
-	t->longest = MAX(t->longest, c->read_len);
+	pace_frame(&t->pace, c->read_len);
 	r = t->list[t->nreqs++];
 	r->iov = &t->iov[t->niov];
 	r->iovcnt = c->nread;
@@ -76,38 +65,14 @@ static uint64_t now_of(const struct vnet *n)
 	return loop_now(n->v.fn.dev.env.loop);
 }
 
-/* How far apart frames are, measured whenever the queue is found empty. */
-static void tx_measure_gap(struct vnet_txq *t, uint64_t now)
-{
-	uint64_t gap = MIN(now - t->empty_ns, 2 * LOOK_MAX_NS) / MAX(t->frames, 1);
-
-	t->gap_ns = t->longest > SMALL_FRAME ? LOOK_MAX_NS : (3 * t->gap_ns + gap) / 4;
-	t->empty_ns = now;
-	t->frames = 0;
-	t->longest = 0;
-}
-
-/* What a frame takes from here to the line and back. That we had to wait for a processor is not a frame's cost. */
-static void tx_measure_cost(struct vnet_txq *t, uint64_t now)
-{
-	uint64_t cost = MIN(now - t->began_ns, LOOK_MAX_NS) / t->nheads;
-
-	t->cost_ns = cost < t->cost_ns ? (t->cost_ns + cost) / 2 : (15 * t->cost_ns + cost) / 16;
-}
-
 /* The queue is empty. True: a look will be taken at it, and the guest need not kick. */
 static bool tx_hold(struct vnet *n, struct vnet_txq *t)
 {
-	uint64_t now = now_of(n), delay = MIN(t->cost_ns * LOOK_COST, LOOK_MAX_NS), at;
-	bool found = t->frames;
+	uint64_t at = pace_empty(&t->pace, now_of(n));
 
-	if (!virtio_queue_ready(&n->v, vnet_tx_index(t->pair)))
-		return false;
-	tx_measure_gap(t, now);
-	if (!found || t->gap_ns * LOOK_MIN >= delay)
+	if (!at || !virtio_queue_ready(&n->v, vnet_tx_index(t->pair)))
 		return false;
 	t->hold = true;
-	at = now + MIN(delay, t->gap_ns * LOOK_FRAMES);
 	if (!dev_timer_armed(&n->look) || at < n->look.deadline_ns)
 		dev_timer_set(&n->look, at);
 	return true;
@@ -118,7 +83,7 @@ void vnet_tx_forget(struct vnet *n, unsigned int pair)
 	struct vnet_txq *t = &n->tx[pair];
 
 	t->hold = false;
-	t->gap_ns = LOOK_MAX_NS;
+	pace_reset(&t->pace);
 }
 
 void vnet_tx_start(struct vnet *n, unsigned int pair)
@@ -130,7 +95,7 @@ void vnet_tx_start(struct vnet *n, unsigned int pair)
 		return;
 	t->hold = false;
 	t->generation = n->v.generation;
-	t->began_ns = now_of(n);
+	pace_begin(&t->pace, now_of(n));
 	do {
 		virtio_set_notify(&n->v, q, false);
 		tx_collect(n, t, q);
@@ -158,8 +123,7 @@ bool vnet_tx_finish(struct vnet *n, unsigned int pair)
 		return false;
 	for (unsigned int i = 0; i < t->nheads; i++)
 		virtio_push(&n->v, q, t->generation, t->heads[i], 0);
-	tx_measure_cost(t, now_of(n));
-	t->frames += t->nheads;
+	pace_end(&t->pace, now_of(n), t->nheads);
 	t->nheads = t->nreqs = t->niov = 0;
 	virtio_flush(&n->v, q);
 	return true;

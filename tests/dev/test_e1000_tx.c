@@ -582,6 +582,72 @@ static void statistics(void)
 	fix_end(f);
 }
 
+/* Time passes, in which the line sends a frame in a microsecond. */
+static void pass(struct fix *f, unsigned int us)
+{
+	while (us--) {
+		tb_advance(f->tb, NS_PER_US);
+		net_fault_release(tb_net(f->tb, 0), 1);
+		tb_run(f->tb);
+	}
+}
+
+/* Small frames in a stream wait for the next look, all at once; nothing else does. */
+static void stream(void)
+{
+	const struct tb_opts opts = { .faults = true };
+	const struct net_fault hold = { .hold = true };
+	struct fix *f = fix_opts(&opts);
+	unsigned int waited = 0;
+	uint32_t i;
+
+	tb_net_fault(f->tb, 0, &hold);
+	for (unsigned int n = 0; n < 200; n++) {
+		tb_e1000_push(&f->e, f->e.frame, 64 | END, 0);
+		tb_e1000_ring(&f->e);
+		pass(f, 4);
+		while (next(f) >= 0)
+			;
+	}
+	for (unsigned int n = 0; n < 40; n++) {
+		i = tb_e1000_push(&f->e, f->e.frame, 64 | END, 0);
+		tb_e1000_ring(&f->e);
+		net_fault_release(tb_net(f->tb, 0), 1);
+		tb_run(f->tb);
+		waited += !tb_e1000_status(&f->e, i);
+		pass(f, 4);
+	}
+	CHECK(waited > 20);
+	pass(f, 100);
+	CHECK_EQ(tb_e1000_status(&f->e, i), E1000_TXD_DD);
+	CHECK_EQ(tb_net_stats(f->tb, 0).tx_frames, 240);
+	/* a look that found nothing */
+	tb_net_fault(f->tb, 0, NULL);
+	check_alive(f);
+	fix_end(f);
+}
+
+/* Each waits for an answer, which takes as long as a few frames do: each is sent at once. */
+static void no_stream(void)
+{
+	const struct tb_opts opts = { .faults = true };
+	const struct net_fault hold = { .hold = true };
+	struct fix *f = fix_opts(&opts);
+
+	tb_net_fault(f->tb, 0, &hold);
+	for (unsigned int n = 0; n < 200; n++) {
+		tb_e1000_push(&f->e, f->e.frame, 64 | END, 0);
+		tb_e1000_ring(&f->e);
+		pass(f, 1);
+		CHECK_EQ(tb_net_stats(f->tb, 0).tx_frames, n + 1);
+		pass(f, 9);
+		while (next(f) >= 0)
+			;
+	}
+	tb_net_fault(f->tb, 0, NULL);
+	fix_end(f);
+}
+
 static const struct test_case cases[] = {
 	{ "legacy_frame", legacy_frame },
 	{ "pieces_and_wrap", pieces_and_wrap },
@@ -594,6 +660,8 @@ static const struct test_case cases[] = {
 	{ "line_fails", line_fails },
 	{ "held_line", held_line },
 	{ "delayed_interrupt", delayed_interrupt },
+	{ "stream", stream },
+	{ "no_stream", no_stream },
 	{ "no_report", no_report },
 	{ "e04_no_end", e04_no_end },
 	{ "e04_nothing", e04_nothing },

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "hw/pace.h"
+
+#include "util/clock.h"
+#include "util/macros.h"
+
+#define LOOK_COST 32u /* the delay at most: what so many frames take us */
+#define LOOK_MAX_NS (2 * NS_PER_MS) /* ... and no longer than this, on a very slow machine */
+#define LOOK_MIN 4u /* frames to be expected meanwhile, or kicks are better */
+#define LOOK_FRAMES \
+	64u /* the delay is over when so many are to be expected: the guest's queue has an end */
+#define SMALL_FRAME \
+	2048u /* longer ones are worth a kick, and their sender may wait for them to be sent */
+
+void pace_reset(struct pace *p)
+{
+	p->gap_ns = LOOK_MAX_NS;
+	p->frames = 0;
+	p->longest = 0;
+}
+
+/* That we had to wait for a processor is not a frame's cost: what is long counts little. */
+void pace_end(struct pace *p, uint64_t now, unsigned int frames)
+{
+	uint64_t cost = MIN(now - p->began_ns, LOOK_MAX_NS) / MAX(frames, 1);
+
+	p->cost_ns = cost < p->cost_ns ? (p->cost_ns + cost) / 2 : (15 * p->cost_ns + cost) / 16;
+	p->frames += frames;
+}
+
+uint64_t pace_empty(struct pace *p, uint64_t now)
+{
+	uint64_t gap = MIN(now - p->empty_ns, 2 * LOOK_MAX_NS) / MAX(p->frames, 1);
+	uint64_t delay = MIN(p->cost_ns * LOOK_COST, LOOK_MAX_NS);
+	unsigned int frames = p->frames;
+
+	p->gap_ns = p->longest > SMALL_FRAME ? LOOK_MAX_NS : (3 * p->gap_ns + gap) / 4;
+	p->empty_ns = now;
+	p->frames = 0;
+	p->longest = 0;
+	if (!frames || p->gap_ns * LOOK_MIN >= delay)
+		return 0;
+	return now + MIN(delay, p->gap_ns * LOOK_FRAMES);
+}
