@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
 #include <err.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <netpacket/packet.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "back/net.h"
 #include "frame.h"
+#include "load_tap.h"
 #include "loop/loop.h"
 #include "util/macros.h"
 
@@ -75,33 +68,6 @@ __attribute__((noinline)) void khyve_side(struct load *t)
 		loop_step(t->l, true);
 }
 
-static void set_up_tap(struct load *t)
-{
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "tap0" };
-	struct sockaddr_ll addr = { .sll_family = AF_PACKET };
-	const int size = 64 * 1024 * 1024, on = 1;
-	int fd;
-
-	if (unshare(CLONE_NEWNET) < 0)
-		err(1, "cannot make a network name space");
-	fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "1", 1) == 1)
-		close(fd);
-	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
-		err(1, "cannot make a tap");
-	close(fd);
-	t->packet = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	ifr.ifr_flags = IFF_UP;
-	if (t->packet < 0 || ioctl(t->packet, SIOCSIFFLAGS, &ifr) < 0)
-		err(1, "cannot set the tap up");
-	addr.sll_ifindex = (int)if_nametoindex("tap0");
-	if (bind(t->packet, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    setsockopt(t->packet, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0 ||
-	    setsockopt(t->packet, SOL_PACKET, 15 /* PACKET_VNET_HDR */, &on, sizeof(on)) < 0)
-		err(1, "cannot set a packet socket up");
-}
-
 static void set_up_load(struct load *t, bool large, bool uring)
 {
 	static const struct net_events events = { .readable = on_readable };
@@ -158,7 +124,7 @@ int main(int argc, char **argv)
 	if (!t || argc != 4)
 		errx(2, "usage: net_load send|recv small|large uring|epoll");
 	t->recv = strcmp(argv[1], "recv") == 0;
-	set_up_tap(t);
+	t->packet = load_tap();
 	set_up_load(t, strcmp(argv[2], "large") == 0, strcmp(argv[3], "uring") == 0);
 	while (loop_step(t->l, false))
 		;
