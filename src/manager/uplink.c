@@ -84,6 +84,7 @@ struct capture {
 	struct uplink *u;
 	const struct switch_conf *c;
 	unsigned int index; /* of the link at home */
+	bool tells; /* the kernel tells which addresses are its own */
 	struct err *err;
 };
 
@@ -95,20 +96,36 @@ static int no_dhcp(const struct capture *c)
 		uplink_home(c->u));
 }
 
-/* Link-local addresses that the kernel makes for every interface stay where they are. */
-static bool is_kernels(const struct nlmsghdr *h)
+static bool has_kernels_mark(const struct nlmsghdr *h)
 {
-	const struct ifaddrmsg *i = mnl_nlmsg_get_payload(h);
 	const struct nlattr *a;
 
-	if (i->ifa_family != AF_INET6 || i->ifa_scope != RT_SCOPE_LINK)
-		return false;
-	mnl_attr_for_each(a, h, sizeof(*i))
+	mnl_attr_for_each(a, h, sizeof(struct ifaddrmsg))
 	{
 		if (mnl_attr_get_type(a) == ADDR_PROTO)
 			return mnl_attr_get_u8(a) == ADDR_PROTO_KERNEL_LL;
 	}
-	return true;
+	return false;
+}
+
+static int note_mark(void *arg, const struct nlmsghdr *h)
+{
+	struct capture *c = arg;
+
+	c->tells = c->tells || (h->nlmsg_type == RTM_NEWADDR && has_kernels_mark(h));
+	return 0;
+}
+
+/*
+ * Link-local addresses that the kernel makes for every interface stay where they are. An older kernel does not
+ * tell them from those that somebody gave.
+ */
+static bool is_kernels(const struct capture *c, const struct nlmsghdr *h)
+{
+	const struct ifaddrmsg *i = mnl_nlmsg_get_payload(h);
+
+	return i->ifa_family == AF_INET6 && i->ifa_scope == RT_SCOPE_LINK &&
+	       (!c->tells || has_kernels_mark(h));
 }
 
 /* The switch's own address of the host, which is not the uplink's. */
@@ -137,7 +154,7 @@ static int keep_addr(void *arg, const struct nlmsghdr *h)
 	uint32_t flags = i->ifa_flags;
 	const struct nlattr *a;
 
-	if (h->nlmsg_type != RTM_NEWADDR || i->ifa_index != c->index || is_kernels(h) ||
+	if (h->nlmsg_type != RTM_NEWADDR || i->ifa_index != c->index || is_kernels(c, h) ||
 	    is_switchs(c->c, h) || (i->ifa_family != AF_INET && i->ifa_family != AF_INET6))
 		return 0;
 	mnl_attr_for_each(a, h, sizeof(*i))
@@ -291,11 +308,15 @@ static int check_rule(void *arg, const struct nlmsghdr *h)
 static int capture(struct rtnl *r, struct capture *c)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
-	int e = rtnl_dump(r, RTM_GETADDR, AF_UNSPEC, keep_addr, c);
+	int e = rtnl_dump(r, RTM_GETADDR, AF_UNSPEC, note_mark, c);
 
+	if (e == 0)
+		e = rtnl_dump(r, RTM_GETADDR, AF_UNSPEC, keep_addr, c);
 	/* Nothing but a link: nothing else on it is worth moving. */
 	if (e < 0 || c->u->count == 0)
 		return e;
+	if (uplink_has_dhcp_client(uplink_home(c->u)))
+		return no_dhcp(c);
 	for (size_t i = 0; e == 0 && i < ARRAY_LEN(families); i++) {
 		e = rtnl_dump(r, RTM_GETROUTE, families[i], keep_route, c);
 		if (e == 0)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
-#include "manager/uplink.h"
+#include "manager/uplink_priv.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "manager/file.h"
@@ -15,6 +17,7 @@
 #include "manager/switch.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/macros.h"
 #include "util/str.h"
 
 #define NETWORKMANAGER "/run/NetworkManager/devices"
@@ -64,6 +67,46 @@ static bool is_networkds(unsigned int index, char *file, size_t size)
 	}
 	free(text);
 	return managed;
+}
+
+/* True if the process is a DHCP client that was told the interface's name. */
+static bool is_client(const char *pid, const char *iface, const struct stat *net)
+{
+	static const char *const programs[] = { "dhclient", "dhcpcd", "udhcpc", "udhcpc6" };
+	char path[64], *text;
+	bool found = false, named = false;
+	struct stat st;
+	size_t len, word = 0;
+
+	if (file_path(path, sizeof(path), "/proc/%s/cmdline", pid) < 0 ||
+	    fd_read_file(path, 65536, &text, &len) < 0)
+		return false;
+	for (const char *p = text; p < text + len; p += strlen(p) + 1, word++) {
+		/* The program, or busybox' applet. */
+		for (size_t i = 0; i < ARRAY_LEN(programs); i++)
+			found |= word < 2 && strcmp(file_base(p), programs[i]) == 0;
+		named |= word > 0 && strcmp(p, iface) == 0;
+	}
+	free(text);
+	return found && named && file_path(path, sizeof(path), "/proc/%s/ns/net", pid) == 0 &&
+	       stat(path, &st) == 0 && st.st_ino == net->st_ino && st.st_dev == net->st_dev;
+}
+
+bool uplink_has_dhcp_client(const char *iface)
+{
+	struct dirent *e;
+	bool found = false;
+	struct stat net;
+	DIR *d = opendir("/proc");
+
+	if (d && stat("/proc/self/ns/net", &net) < 0)
+		memset(&net, 0, sizeof(net));
+	while (d && !found && (e = readdir(d)))
+		found = e->d_name[0] >= '1' && e->d_name[0] <= '9' &&
+			is_client(e->d_name, iface, &net);
+	if (d)
+		closedir(d);
+	return found;
 }
 
 static int check_manager(const struct rtnl_link *l, struct err *err)

@@ -37,6 +37,8 @@ struct uplink {
 
 /* Appends a copy. -ENOMEM, -E2BIG. */
 int uplink_keep(struct uplink *u, const struct nlmsghdr *h);
+/* Whether a DHCP client of this network namespace was started for the interface. */
+bool uplink_has_dhcp_client(const char *iface);
 /* A sysctl below /proc/sys/net of an interface, such as "ipv6", "accept_ra". */
 void uplink_copy_sysctl(const char *family, const char *name, const char *from, const char *to);
 

@@ -650,6 +650,22 @@ def test_ipv6_switched_off(s):
         clean(s)
 
 
+def test_link_local_by_hand(s):
+    """A link-local address that somebody gave to the interface moves; the kernel's own stay."""
+    if tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) < (5, 18):
+        raise Skip("mark of addresses of its own")
+    with lan() as l:
+        ip("addr", "add", "fe80::53/64", "dev", "em0", "nodad")
+        setup(s)
+        s.ok("switch", "add", "public", "em0")
+        match(ip("-6", "addr", "show", "dev", "vm-public"), "fe80::53/64")
+        true("fe80::53" not in ip("-6", "addr", "show", "dev", "em0"), "it has moved")
+        s.ok("switch", "remove", "public", "em0")
+        match(ip("-6", "addr", "show", "dev", "em0"), "fe80::53/64")
+        del l
+        clean(s)
+
+
 def test_damaged_journal(s):
     """A journal that holds other messages than those of a change moves nothing."""
     setup(s)
@@ -774,6 +790,10 @@ def test_refusals(s):
         ip("rule", "add", "iif", "em0", "table", "77")
         refused("a rule of 'ip rule' names em0 and would not follow it")
         ip("rule", "del", "iif", "em0", "table", "77")
+        # One that gives addresses without lifetime, as busybox' does.
+        client = subprocess.Popen(["udhcpc", "-c", "read x", "em0"], executable="/bin/sh", stdin=subprocess.PIPE)
+        refused("em0 has its address from a DHCP client, .* -t manual -b BRIDGE NAME'")
+        client.communicate()
         shutil.rmtree("/run/NetworkManager")
         shutil.rmtree("/run/systemd")
         eq_state(network_state(), before)
