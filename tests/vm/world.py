@@ -56,13 +56,13 @@ class World:
         self.id = f"khyvenat-{os.getpid()}"
         self.host, self.out = f"{self.id}-host", f"{self.id}-out"
         self.spaces, self.procs = [], []
-        resolv = os.path.join(self.top, "resolv.conf")
-        self.write(resolv, "nameserver 192.0.2.254\n")
+        self.resolv = os.path.join(self.top, "resolv.conf")
+        self.write(self.resolv, "nameserver 192.0.2.254\n")
         # dnsmasq runs as a user of its own.
         os.chmod(self.top, 0o755)
         # In front of a command that is to run on the host, with its resolv.conf.
         self.prefix = ["ip", "netns", "exec", self.host, "unshare", "-m", "sh", "-c",
-                       'mount --bind "$0" /etc/resolv.conf && exec "$@"', resolv]
+                       'mount --bind "$0" /etc/resolv.conf && exec "$@"', self.resolv]
 
     @staticmethod
     def write(path, text):
