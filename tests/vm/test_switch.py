@@ -127,7 +127,7 @@ def eq_state(got, want):
 
 ECHO = """
 import socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))
 s.settimeout(None)
 while True:
     b = s.recv(100)
@@ -142,8 +142,9 @@ class Connection:
 
     def __init__(self, l, address):
         server = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-        self.client = l.popen(sys.executable, "-c", ECHO, address, str(server.getsockname()[1]))
-        server.settimeout(10)
+        self.client = l.popen(sys.executable, "-c", ECHO, address, str(server.getsockname()[1]),
+                              str(10 * PATIENCE))
+        server.settimeout(10 * PATIENCE)
         self.sock = server.accept()[0]
         self.sock.settimeout(15 * PATIENCE)
         server.close()
@@ -432,7 +433,7 @@ def test_add_keeps_connections(s):
         try:
             start = time.time()
             eq(s.ok("switch", "add", "public", "em0"), "")
-            true(time.time() - start < 10, "it takes no longer than the gateway")
+            true(time.time() - start < 10 * PATIENCE, "it takes no longer than the gateway")
             for c in conns:
                 c.check()
             routes = ip("route", "show", "table", "all") + ip("-6", "route", "show", "table", "all")
@@ -475,7 +476,7 @@ def test_add_rolls_back(s):
         eq(fails(s, "switch", "private", "public", "on"),
            "a change of switch public waits for 'vm switch confirm public', or for its end within 30 s")
         s.ok("switch", "list")
-        out, err = p.communicate(timeout=60)
+        out, err = p.communicate(timeout=60 * PATIENCE)
         eq((p.returncode, out), (1, ""))
         eq(err, "vm: WARNING: the gateway does not answer any more; 'vm switch confirm public' keeps the change, else "
            "all is as before in 30 s\nvm: ERROR: not confirmed within 30 s: all is as it was before\n")
@@ -496,7 +497,7 @@ def test_confirm(s):
         eq(line, "vm: WARNING: no gateway was there to ask before; 'vm switch confirm public' keeps the change, else "
            "all is as before in 30 s\n")
         eq(s.ok("switch", "confirm", "public"), "")
-        eq((*p.communicate(timeout=20), p.returncode), ("", "", 0))
+        eq((*p.communicate(timeout=20 * PATIENCE), p.returncode), ("", "", 0))
         eq(links()["em0"]["master"], "vm-public")
         match(system(s), 'ports_public="em0"')
         eq(fails(s, "switch", "confirm", "public"),
@@ -690,7 +691,7 @@ def test_now(s):
         start = time.time()
         s.ok("switch", "add", "--now", "public", "em0")
         s.ok("switch", "remove", "--now", "public", "em0")
-        true(time.time() - start < 5, "nothing is waited for")
+        true(time.time() - start < 5 * PATIENCE, "nothing is waited for")
         after = network_state()
         after["addr show dev em0"] = re.sub(r'\n *"nodad": true,', "", after["addr show dev em0"])
         eq_state(after, before)
@@ -728,7 +729,7 @@ def test_killed_while_waiting(s):
         p = s.popen("switch", "add", "public", "em0", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: links()["em0"].get("master"), "the change is made")
         os.kill(until(lambda: watcher_of(p), "watcher"), signal.SIGKILL)
-        eq(p.communicate(timeout=20)[1].splitlines()[-1], "vm: ERROR: interrupted: nothing has changed")
+        eq(p.communicate(timeout=20 * PATIENCE)[1].splitlines()[-1], "vm: ERROR: interrupted: nothing has changed")
         until(lambda: "tentative" not in ip("-6", "addr"), "addresses are checked")
         eq_state(network_state(), before)
         clean(s)
@@ -744,7 +745,7 @@ def test_killed_anywhere(s):
         for n in range(1, 200):
             p = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"inject=sendto:signal=KILL:when={n}",
                                 s.program, "switch", "add", "--now", "public", "em0"], env=s.env, cwd=s.top,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60 * PATIENCE, check=False)
             if p.returncode == 0:
                 done = True
                 break
@@ -839,7 +840,7 @@ def test_parallel(s):
                           stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
     for p in ps:
         with contextlib.suppress(BrokenPipeError):
-            p.communicate("y\n", timeout=60)
+            p.communicate("y\n", timeout=60 * PATIENCE)
     eq([p.returncode for p in ps], [0] * 20)
     text = system(s)
     eq(sorted(re.search('switch_list="(.*)"', text).group(1).split()), sorted(["public"] + [f"net{i}" for i in range(10)]))
@@ -1061,7 +1062,7 @@ def test_guest_of_destroyed(s):
     s.write(s.path(".config/system.conf"), "")
     ip("link", "del", "vm-public")
     os.close(lock)
-    match(p.communicate(timeout=60)[0], "there is no switch 'public'")
+    match(p.communicate(timeout=60 * PATIENCE)[0], "there is no switch 'public'")
     eq((p.returncode, "vm-public" in links()), (1, False))
 
 

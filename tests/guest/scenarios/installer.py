@@ -5,6 +5,8 @@
 # by: hand
 """The guest of make demo, taken as far as its network: Debian's installer asks for language, country and keyboard, is
 answered by VNC, and gets an address by DHCP, one by router advertisement, and a name server."""
+import re
+
 import harness
 import screen
 from harness import check, check_equal
@@ -42,10 +44,18 @@ def wait_still():
     harness.wait_until(lambda: not state["screen"].follow(3), 120, "end of changes on the screen")
 
 
+def write(text):
+    """Types a line for a shell."""
+    text = re.sub("[>&]", lambda m: "{shift-%s}" % m[0], text)
+    state["screen"].viewer.type(text + "\n", 0.05)
+
+
 def log():
     """The installer's log goes to the serial port from now on, by the shell on its second console."""
     console(2)
-    state["screen"].viewer.type("{ret}{sleep 1}tail -n 999 -f /var/log/syslog > /dev/ttyS0 &\n", 0.05)
+    write("")
+    state["screen"].follow(2)
+    write("tail -n 999 -f /var/log/syslog > /dev/ttyS0 &")
     state["serial"].wait(r"main-menu.* INFO: Menu item 'localechooser' selected", 60)
     console(1)
 
@@ -70,7 +80,8 @@ def network():
     wait_still()
     keep("hostname")
     console(2)
-    state["screen"].viewer.type("ip addr > /dev/ttyS0; ip route > /dev/ttyS0; cat /etc/resolv.conf > /dev/ttyS0\n", 0.05)
+    for command in "ip addr", "ip route", "cat /etc/resolv.conf":
+        write(command + " > /dev/ttyS0")
     state["serial"].wait(r"inet 10\.0\.2\.15/24 ", 60)
     state["serial"].wait(r"inet6 fec0:[0-9a-f:]+/64 ", 10)
     state["serial"].wait(r"^default via 10\.0\.2\.2 ", 10)
