@@ -1189,31 +1189,26 @@ def test_span(s):
     clean(s)
 
 
-def flood_rate(send, count):
-    """Bits per second that count() tells while send() gives more, once the burst is over."""
-    begin, first = time.time(), None
-    while time.time() - begin < 4:
-        send()
-        time.sleep(0.001)
-        if not first and time.time() - begin > 1:
-            first = time.time(), count()
-    return 8 * (count() - first[1]) / (time.time() - first[0])
-
-
 def check_rate(send, count):
-    """Within 5 per cent of 4 Mbit/s. On a busy machine a sender may not come to send that much."""
-    for _ in range(5):
-        rate = flood_rate(send, count)
-        if rate > 3_800_000:
-            break
-    true(3_800_000 < rate < 4_200_000, f"{rate:.0f} bits per second at 4 Mbit/s")
+    """Sends all that send() can: once the burst is over, what count() tells is 1 Mbit/s, within 5 per cent."""
+    rates = []
+    # On a busy machine the burst may last, and a sender may not come to send enough.
+    while len(rates) < 8:
+        begin, first = time.time(), count()
+        while time.time() - begin < 2.5:
+            send()
+            time.sleep(0.001)
+        rates.append(8 * (count() - first) / (time.time() - begin))
+        if 950_000 < rates[-1] < 1_050_000:
+            return
+    raise Failed(f"bits per second at 1 Mbit/s: {rates}")
 
 
 def test_limits(s):
     """Within 5 per cent, both ways."""
     setup(s, "-a", "10.8.0.1/24")
-    start(s, "web", nic("public", limit_in="4M"))
-    match(sh("tc", "qdisc", "show", "dev", "tap0"), "qdisc tbf 1: root .*rate 4Mbit burst 128Kb")
+    start(s, "web", nic("public", limit_in="1M"))
+    match(sh("tc", "qdisc", "show", "dev", "tap0"), "qdisc tbf 1: root .*rate 1Mbit burst 128Kb")
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     out.bind(("vm-public", 0))
 
@@ -1231,7 +1226,7 @@ def test_limits(s):
         need("policing", "tc", "filter", "add", "dev", "probe", "ingress", "protocol", "all", "u32", "match", "u32", "0",
              "0", "action", "police", "rate", "1mbit", "burst", "100k")
     except Skip:
-        s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="4M"))
+        s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="1M"))
         match(s.vm("start", "web", status=1).out, r"network0_limit_out: .* \(this needs the kernel's cls_u32 and act_police\)")
         eq(sorted(links()), ["lo", "probe", "vm-public"])
         raise
@@ -1240,9 +1235,9 @@ def test_limits(s):
         if "tap0" not in links():
             clean(s)
     s.ok("switch", "create", "-a", "10.8.0.1/24", "public")
-    s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="4M"))
+    s.write(s.path("web/web.conf"), MINIMAL + nic("public", limit_out="1M"))
     s.ok("start", "web")
-    match(sh("tc", "filter", "show", "dev", "tap0", "ingress"), "police .*rate 4Mbit burst 128Kb")
+    match(sh("tc", "filter", "show", "dev", "tap0", "ingress"), "police .*rate 1Mbit burst 128Kb")
     data = frame("y").ljust(1500, b"\0")
     check_rate(lambda: inject(s, "web", data, times=20),
                lambda: int(ipj("-s", "link", "show", "vm-public")[0]["stats64"]["rx"]["bytes"]))

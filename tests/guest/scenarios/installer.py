@@ -60,13 +60,23 @@ def log():
     console(1)
 
 
-def answer(name, *done):
-    """Return, on a menu that is complete; then the log has to say so."""
-    harness.wait_until(lambda: not state["screen"].follow(3) and state["screen"].is_menu(), 120, f"question for the {name}")
+def asks():
+    """Whether a question is on the screen that was not there before, complete and still: grey on blue."""
+    view = state["screen"]
+    if view.follow(3) or bytes(view.viewer.pixels) == state.get("asked"):
+        return False
+    _, blue, grey, _ = view.shares()
+    return blue > 0.02 and grey > 0.05
+
+
+def answer(name, done=None):
+    """Return, for what is proposed; then the log has to say so."""
+    harness.wait_until(asks, 120, f"question for the {name}")
     keep(name)
+    state["asked"] = bytes(state["screen"].viewer.pixels)
     state["screen"].viewer.chord([KEYS["ret"]])
-    for pattern in done:
-        state["serial"].wait(pattern, 180)
+    if done:
+        state["serial"].wait(done, 180)
 
 
 def questions():
