@@ -484,15 +484,21 @@ static void forget_gateways(struct rtnl *r, const struct uplink *u)
 
 int uplink_run(struct rtnl *r, const struct uplink *u, struct err *err)
 {
+	const char *verb = u->way == UPLINK_JOIN ? "add" : "remove";
+	char why[128];
 	int e;
 
 	if (uplink_moves(u))
 		copy_sysctls(u);
 	e = run_batch(r, u, true);
 	if (e < 0) {
-		err_set(err, e, "cannot %s %s: %s", u->way == UPLINK_JOIN ? "add" : "remove",
-			u->port, rtnl_error(r, e));
-		(void)run_batch(r, u, false);
+		(void)snprintf(why, sizeof(why), "%s", rtnl_error(r, e));
+		err_set(err, e, "cannot %s %s: %s", verb, u->port, why);
+		if (run_batch(r, u, false) < 0)
+			e = err_set(
+				err, -ENOTRECOVERABLE,
+				"cannot %s %s: %s; what was moved is not back yet: run 'vm init'",
+				verb, u->port, why);
 	} else if (u->stays) {
 		forget_gateways(r, u);
 	}

@@ -41,7 +41,7 @@ bool uplink_risks(const struct uplink *u);
 /* The name of the interface that has the addresses when it is undone. */
 const char *uplink_home(const struct uplink *u);
 
-/* Does it; if a part of it fails, all is undone. May be repeated. */
+/* Does it; if a part of it fails, all is undone. -ENOTRECOVERABLE: not even that worked. May be repeated. */
 int uplink_run(struct rtnl *r, const struct uplink *u, struct err *err);
 /* Puts everything back as it was, whatever part of it was done. */
 int uplink_undo(struct rtnl *r, const struct uplink *u, struct err *err);

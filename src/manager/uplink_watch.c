@@ -91,6 +91,17 @@ static int undo(struct rtnl *r, const struct uplink *u, const char *path, struct
 	return 0;
 }
 
+/* Nothing of a change that failed stays. What is not back yet keeps its journal: the next command tries again. */
+static void forget(struct rtnl *r, const struct uplink *u, const char *path, int result)
+{
+	if (path && result == -ENOTRECOVERABLE)
+		return;
+	if (path)
+		unlink(path);
+	if (r && u->way == UPLINK_JOIN)
+		switch_port_drop(r, u->name, u->port);
+}
+
 /* What cannot be recorded does not stay: the next command would put it back anyhow, and nobody would know why. */
 static int keep_or_undo(struct rtnl *r, struct switch_edit *e, const struct uplink *u,
 			const char *path, struct err *err)
@@ -193,7 +204,7 @@ static void wait_answer(struct watch *w)
 static void watch(struct watch *w, struct switch_edit *e)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int result, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct err err = { "" };
 
 	setsid();
@@ -202,10 +213,11 @@ static void watch(struct watch *w, struct switch_edit *e)
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
 	w->lock = lock_take(w->path);
-	if (w->lock < 0 || rtnl_open(&w->r, &err) < 0 || uplink_run(w->r, w->u, &err) < 0) {
-		if (w->r && w->u->way == UPLINK_JOIN)
-			switch_port_drop(w->r, w->u->name, w->u->port);
-		unlink(w->path);
+	result = w->lock < 0 ? w->lock : rtnl_open(&w->r, &err);
+	if (result == 0)
+		result = uplink_run(w->r, w->u, &err);
+	if (result < 0) {
+		forget(w->r, w->u, w->path, result);
 		tell_parent(w, "failed", err.text[0] ? err.text : "cannot lock the journal");
 		return;
 	}
@@ -296,10 +308,7 @@ int uplink_apply(struct rtnl *r, struct switch_edit *e, struct uplink *u, bool n
 		result = uplink_run(r, u, err);
 	if (result == 0)
 		return keep_or_undo(r, e, u, risks ? w.path : NULL, err);
-	if (risks)
-		unlink(w.path);
-	if (u->way == UPLINK_JOIN)
-		switch_port_drop(r, u->name, u->port);
+	forget(r, u, risks ? w.path : NULL, result);
 	(void)switch_edit_end(e, false, NULL);
 	return result;
 }

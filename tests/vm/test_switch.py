@@ -760,6 +760,29 @@ def test_killed_anywhere(s):
         clean(s)
 
 
+def test_deaf_kernel(s):
+    """From some message on the kernel takes none, not even those that put things back: what is left is undone later."""
+    need("strace", "strace", "-o", "/dev/null", "true")
+    with lan() as l:
+        setup(s)
+        before = network_state()
+        kept = False
+        for n in range(1, 200):
+            p = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"inject=sendto:error=ENOBUFS:when={n}+",
+                                s.program, "switch", "add", "--now", "public", "em0"], env=s.env, cwd=s.top,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False)
+            if p.returncode == 0:
+                break
+            kept = kept or b"not back yet: run 'vm init'" in p.stderr
+            s.ok("init")
+            until(lambda: "tentative" not in ip("-6", "addr"), "addresses are checked")
+            eq_state(network_state(), before)
+            eq(os.listdir(s.path(".config/switches")), [], f"journals after message {n}")
+        true(p.returncode == 0 and kept, f"once the addresses were not back, and it worked at last, after {n}")
+        del l
+        clean(s)
+
+
 def test_refusals(s):
     with lan() as l:
         setup(s)
