@@ -10,38 +10,13 @@
 #include "hw/diskid.h"
 #include "pci/pci.h"
 #include "util/err.h"
+#include "util/str.h"
 
 bool mac_is_station(const uint8_t *mac)
 {
 	static const uint8_t zero[MAC_LEN];
 
 	return !(mac[0] & 1) && memcmp(mac, zero, MAC_LEN) != 0;
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Six pairs of digits, with ':' or '-' between them. */
-static bool parse(const char *text, uint8_t *mac)
-{
-	for (int i = 0; i < MAC_LEN; i++, text += 2) {
-		int high, low;
-
-		if (i && *text != ':' && *text != '-')
-			return false;
-		text += i > 0;
-		high = hex_digit(text[0]);
-		low = high < 0 ? -1 : hex_digit(text[1]);
-		if (low < 0)
-			return false;
-		mac[i] = (uint8_t)(high << 4 | low);
-	}
-	return !*text;
 }
 
 int mac_make(const struct env *env, const char *text, uint8_t *mac, struct err *err)
@@ -52,7 +27,7 @@ int mac_make(const struct env *env, const char *text, uint8_t *mac, struct err *
 	uint64_t h;
 
 	if (text) {
-		if (!parse(text, out))
+		if (str_mac(text, out) < 0)
 			return err_set(err, -EINVAL,
 				       "mac=%s: use six bytes, as in 58:9c:fc:01:02:03", text);
 		if (!mac_is_station(out))

@@ -126,13 +126,9 @@ static struct nat_net *find_net(const struct nat *nat, const char *name)
 /* A MAC address as it is written into rules: six pairs of digits. */
 static bool is_mac(const char *text)
 {
-	unsigned b[6];
-	int end = 0;
+	uint8_t mac[6];
 
-	return strlen(text) == 17 &&
-	       sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-		      &end) == 6 &&
-	       end == 17;
+	return str_mac(text, mac) == 0 && !strchr(text, '-');
 }
 
 static int add_host(struct nat_net *net, const struct guest *g, const struct gconf *conf,

@@ -178,15 +178,11 @@ int plan_net(const struct guest *guest, struct gconf *g, unsigned int n, struct 
 static int put_mac(struct plan_job *j, struct card *c, unsigned int slot_func)
 {
 	const char *text = get(c, "mac");
-	unsigned int b[6];
-	char end;
+	uint8_t mac[6];
 
 	if (!text)
 		return 0;
-	if (strlen(text) != 17 ||
-	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-		   &end) != 6 ||
-	    (b[0] & 1))
+	if (str_mac(text, mac) < 0 || strchr(text, '-') || (mac[0] & 1))
 		return wrong(c, text, "a MAC address of one card, such as 58:9c:fc:01:02:03");
 	return plan_put_dev(j, c->key, slot_func, "mac", text);
 }

@@ -98,6 +98,31 @@ int str_bool(const char *s, bool *out)
 	return -EINVAL;
 }
 
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int str_mac(const char *s, uint8_t mac[6])
+{
+	for (int i = 0; i < 6; i++, s += 2) {
+		int high, low;
+
+		if (i && *s != ':' && *s != '-')
+			return -EINVAL;
+		s += i > 0;
+		high = hex_digit(s[0]);
+		low = high < 0 ? -1 : hex_digit(s[1]);
+		if (low < 0)
+			return -EINVAL;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return *s ? -EINVAL : 0;
+}
+
 int str_copy(char *dst, size_t size, const char *src)
 {
 	size_t len = strnlen(src, size);

@@ -15,6 +15,9 @@ int str_size(const char *s, uint64_t unit, uint64_t *out);
 /* true/on/yes/1 or false/off/no/0, any case. */
 int str_bool(const char *s, bool *out);
 
+/* A MAC address: six pairs of digits with ':' or '-' between them. 0, or -EINVAL with mac undefined. */
+int str_mac(const char *s, uint8_t mac[6]);
+
 /* Copies with truncation reported: 0, or -ENAMETOOLONG with dst holding what fitted. Always terminates. */
 int str_copy(char *dst, size_t size, const char *src);
 /* malloc'ed printf; NULL when out of memory. */

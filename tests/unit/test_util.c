@@ -124,6 +124,31 @@ static void test_str_bool(void)
 	CHECK_EQ(str_bool("tru", &b), -EINVAL);
 }
 
+static void test_str_mac(void)
+{
+	static const uint8_t want[6] = { 0x58, 0x9c, 0xfc, 0x01, 0xab, 0xff };
+	static const char *const bad[] = { "",
+					   "58:9c:fc:01:ab",
+					   "58:9c:fc:01:ab:f",
+					   "58:9c:fc:01:ab:ff:",
+					   "58:9c:fc:01:ab:ff0",
+					   "58:9c:fc:01:ab: f",
+					   "58:9c:fc:01:ab:+f",
+					   "58:9c:fc:01:ab:-f",
+					   "58.9c.fc.01.ab.ff",
+					   "589cfc01abff",
+					   "58:9c:fc:01:ab:0x" };
+	uint8_t mac[6] = { 0 };
+
+	CHECK_EQ(str_mac("58:9c:FC:01:aB:ff", mac), 0);
+	CHECK(memcmp(mac, want, 6) == 0);
+	CHECK_EQ(str_mac("58-9c-fc-01-ab-ff", mac), 0);
+	CHECK(memcmp(mac, want, 6) == 0);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (str_mac(bad[i], mac) != -EINVAL)
+			CHECK_FAIL("\"%s\" is accepted", bad[i]);
+}
+
 static void test_str_copy_and_format(void)
 {
 	char buf[4] = "zzz", *s;
@@ -427,6 +452,7 @@ static const struct test_case cases[] = {
 	{ "str_numbers", test_str_numbers },
 	{ "str_size", test_str_size },
 	{ "str_bool", test_str_bool },
+	{ "str_mac", test_str_mac },
 	{ "str_copy_and_format", test_str_copy_and_format },
 	{ "str_nearest", test_str_nearest },
 	{ "bytes_and_checked", test_bytes_and_checked },
