@@ -554,6 +554,17 @@ def test_vlan_moves_no_host(s):
         clean(s)
 
 
+def test_one_wrong(s):
+    """A switch that system.conf describes wrongly is named, and hides no other."""
+    s.ok("init")
+    s.write(s.path(".config/system.conf"), 'switch_list="bad good"\ntype_bad="hub"\ntype_good="standard"\n')
+    for args in (("list",), ("info",), ("list", "--json")):
+        r = s.vm("switch", *args, status=1)
+        match(r.err, r"^vm: ERROR: .*hub")
+        true("good" in r.out, f"{args}: {r.out!r}")
+    s.write(s.path(".config/system.conf"), "")
+
+
 def test_foreign_bridge(s):
     """A bridge of the person's own that has the name of a switch's is neither taken nor removed."""
     s.ok("init")

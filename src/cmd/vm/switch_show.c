@@ -27,6 +27,7 @@ struct show {
 	struct rtnl *r;
 	struct table *table; /* list */
 	json_t *switches; /* --json */
+	bool failed; /* one of several */
 	struct err err;
 };
 
@@ -190,6 +191,19 @@ static int show_switch(void *arg, const char *name)
 	return r < 0 ? err_set(&w->err, r, "out of memory") : 0;
 }
 
+/* One that system.conf describes wrongly hides none of the others. */
+static int show_each(void *arg, const char *name)
+{
+	struct show *w = arg;
+	int r = show_switch(w, name);
+
+	if (r == 0 || r == -ENOMEM)
+		return r;
+	w->failed = true;
+	(void)ui_error("%s", w->err.text);
+	return 0;
+}
+
 static int begin(struct show *w, struct vm *vm, int argc, char **argv)
 {
 	static const struct option longs[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
@@ -230,7 +244,7 @@ static int end(struct show *w, int r)
 	table_free(w->table);
 	gconf_free(w->conf);
 	rtnl_close(w->r);
-	return r < 0 ? ui_error("%s", w->err.text) : 0;
+	return r < 0 ? ui_error("%s", w->err.text) : w->failed;
 }
 
 int switch_list(struct vm *vm, int argc, char **argv)
@@ -251,7 +265,7 @@ int switch_list(struct vm *vm, int argc, char **argv)
 	for (size_t i = 0; r == 0 && i < 8; i++)
 		r = table_add(w.table, "%s", heads[i]);
 	if (r == 0)
-		r = switch_each(w.conf, show_switch, &w);
+		r = switch_each(w.conf, show_each, &w);
 	return end(&w, r);
 }
 
@@ -265,6 +279,6 @@ int switch_info(struct vm *vm, int argc, char **argv)
 	for (int i = optind; r == 0 && i < argc; i++)
 		r = show_switch(&w, argv[i]);
 	if (optind == argc)
-		r = switch_each(w.conf, show_switch, &w);
+		r = switch_each(w.conf, show_each, &w);
 	return end(&w, r);
 }
