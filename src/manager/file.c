@@ -103,6 +103,20 @@ int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode
 	return r < 0 ? err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
 }
 
+int file_move_new(const char *from, const char *to)
+{
+	int r = 0;
+
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0)
+		r = -errno;
+	/*
+	 * File systems without that flag refuse it. Their rename replaces at most an empty folder.
+	 */
+	if (r == -EINVAL || r == -ENOSYS)
+		r = rename(from, to) < 0 ? -errno : 0;
+	return r == -ENOTEMPTY ? -EEXIST : r;
+}
+
 int file_make_dirs(const char *path, mode_t mode, struct err *err)
 {
 	char part[PATH_MAX];

@@ -21,6 +21,8 @@ const char *file_base(const char *path);
 int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
 /* Writes back a folder's entries. A failure means that a rename may be lost in a power cut. */
 int file_sync_dir(const char *dir);
+/* Renames a folder to a name that nothing has: -EEXIST, never replaces. */
+int file_move_new(const char *from, const char *to);
 /* mkdir -p. Folders that exist are fine. */
 int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* Removes name below dirfd and all that is in it, following no link. -ENOENT on the way is fine. */

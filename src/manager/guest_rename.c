@@ -15,17 +15,10 @@
 int guest_move(const char *from, const struct guest *to, struct err *err)
 {
 	struct store s;
-	int r = 0;
+	int r = file_move_new(from, to->dir);
 
-	if (renameat2(AT_FDCWD, from, AT_FDCWD, to->dir, RENAME_NOREPLACE) < 0)
-		r = -errno;
-	/*
-	 * File systems without that flag refuse it. Their rename replaces at most an empty folder.
-	 */
-	if (r == -EINVAL || r == -ENOSYS)
-		r = rename(from, to->dir) < 0 ? -errno : 0;
-	if (r == -EEXIST || r == -ENOTEMPTY)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", to->dir);
+	if (r == -EEXIST)
+		return err_set(err, r, "virtual machine already exists in %s", to->dir);
 	if (r < 0)
 		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
 	r = store_of(to, &s);

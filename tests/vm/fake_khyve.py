@@ -12,6 +12,9 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   hang         accept control connections and say nothing
   slow=N       come up after N seconds
   say=WORDS    what serial ports have said, _ for blanks
+  tells        write to fake.told when it is paused and resumed
+  no-pause     refuse that
+  starts-paused
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
@@ -103,7 +106,7 @@ class Fake:
                 time.sleep(0.01)
             time.sleep(0.3)
             os._exit(0)
-        self.state = "waiting" if self.screen and self.wait else "running"
+        self.state = "paused" if "starts-paused" in mode else "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
         self.taps = {fd: [] for fd in tap_fds(conf)}
 
@@ -127,7 +130,10 @@ class Fake:
             answer = [f"frame={f.hex()}" for f in self.taps[int(line.split()[1])]]
         elif line == "reset":
             self.resets += 1
-        elif line in ("pause", "resume"):
+        elif line in ("pause", "resume") and "no-pause" not in self.mode:
+            if "tells" in self.mode:
+                with open("fake.told", "a", encoding="utf-8") as f:
+                    f.write(line + "\n")
             self.state = "paused" if line == "pause" else "running"
         elif line == "poweroff" and "stubborn" in self.mode:
             pass

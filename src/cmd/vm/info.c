@@ -108,6 +108,7 @@ static void print_guest(const struct vm *vm, const struct guest *g, struct gconf
 		info_network(vm, g, conf, n, state->kind == RUN_RUNNING);
 	for (unsigned n = 0; gconf_getf(conf, "disk%u_type", n); n++)
 		print_disk(g, conf, n);
+	info_snapshots(g);
 	putchar('\n');
 }
 
@@ -181,6 +182,7 @@ static void add_json(struct info *info, const struct guest *g, struct gconf *con
 		json_array_append_new(disks, disk_json(g, conf, i));
 	json_object_set_new(o, "network-interfaces", networks);
 	json_object_set_new(o, "virtual-disks", disks);
+	json_object_set_new(o, "snapshots", info_snapshots_json(g));
 	json_array_append_new(info->guests, o);
 }
 

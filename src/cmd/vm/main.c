@@ -42,7 +42,13 @@ static const struct verb verbs[] = {
 	  "-m MEMORY    memory, such as 2G\n"
 	  "-d STORE     datastore (only 'default' exists)" },
 	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
-	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME", "-f  do not ask" },
+	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME\ndestroy NAME@SNAPSHOT",
+	  "-f  do not ask" },
+	{ "snapshot", verb_snapshot, NEED_CHANGE, "snapshot [-f] NAME[@SNAPSHOT]",
+	  "-f  also of a guest that runs: it is paused for it" },
+	{ "rollback", verb_rollback, NEED_CHANGE, "rollback [-r] NAME@SNAPSHOT",
+	  "-r  remove the snapshots that are newer" },
+	{ "clone", verb_clone, NEED_CHANGE, "clone NAME[@SNAPSHOT] NEWNAME", NULL },
 	{ "install", verb_install, NEED_CHANGE,
 	  "install [-fi] [--wait [--timeout SECONDS]] NAME ISO",
 	  "-f  stay in the foreground, serial port on this terminal\n"

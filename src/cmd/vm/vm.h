@@ -63,6 +63,9 @@ int verb_reset(struct vm *vm, int argc, char **argv);
 int verb_poweroff(struct vm *vm, int argc, char **argv);
 int verb_port(struct vm *vm, int argc, char **argv);
 int verb_console(struct vm *vm, int argc, char **argv);
+int verb_snapshot(struct vm *vm, int argc, char **argv);
+int verb_rollback(struct vm *vm, int argc, char **argv);
+int verb_clone(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
@@ -112,6 +115,11 @@ void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf
 		  bool running);
 struct json_t *info_network_json(const struct vm *vm, const struct guest *g, struct gconf *conf,
 				 unsigned n, bool running);
+/* The part of vm info about snapshots (snapshot.c). */
+void info_snapshots(const struct guest *g);
+struct json_t *info_snapshots_json(const struct guest *g);
+/* vm destroy NAME@SNAP. Returns the exit status. */
+int vm_destroy_snapshot(struct vm *vm, const char *word);
 /* Addresses of the guest that this host knows, with blanks between. -ENOENT: none. */
 int vm_addresses(const struct vm *vm, const struct guest *g, struct gconf *conf, char *out,
 		 size_t size);
