@@ -25,7 +25,7 @@ def test_commands(s):
     eq(s.fails("instal1"), "vm: ERROR: unknown command 'instal1' (did you mean 'install'?)\n")
     eq(s.fails("zzz"), "vm: ERROR: unknown command 'zzz'; 'vm help' lists them\n")
     eq(s.fails(""), "vm: ERROR: unknown command ''; 'vm help' lists them\n")
-    match(s.ok("help"), r"(?s)^Usage:\n    vm init\n.*    vm start \[-fi\] NAME\.\.\.\n")
+    match(s.ok("help"), r"(?s)^Usage:\n    vm init\n.*    vm start \[-fi\] .*NAME\.\.\.\n")
     eq(s.ok("help", "destroy"), "Usage:\n    vm destroy [-f] NAME\n    vm destroy NAME@SNAPSHOT\n\nOptions:\n    -f  do not ask\n")
     eq(s.ok("destroy", "-h"), s.ok("help", "destroy"))
     eq(s.ok("destroy", "--help"), s.ok("help", "destroy"))
