@@ -893,7 +893,8 @@ def test_parallel(s):
 # --- guests ---
 
 def control(s, name, command):
-    """One command to the stand-in for khyve."""
+    """One command to the stand-in for khyve, which vm may not have waited for on a busy machine."""
+    until(lambda: os.path.exists(s.path(name, "control.sock")), "control socket")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(s.path(name, "control.sock"))
         f = sock.makefile("rw")

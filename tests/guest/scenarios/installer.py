@@ -86,7 +86,9 @@ def questions():
 
 
 def network():
-    state["serial"].wait(r"udhcpc.*: lease of 10\.0\.2\.15 obtained", 120)
+    state["serial"].wait(r"udhcpc: Got IP 10\.0\.2\.15 .* routing through 10\.0\.2\.2$", 180)
+    state["serial"].wait(r"netcfg.*: Read nameserver 10\.0\.2\.3$", 60)
+    state["serial"].wait(r"netcfg.*: Getting default hostname from", 60)
     wait_still()
     keep("hostname")
     console(2)
