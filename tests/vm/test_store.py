@@ -26,7 +26,8 @@ def test_commands(s):
     eq(s.fails("zzz"), "vm: ERROR: unknown command 'zzz'; 'vm help' lists them\n")
     eq(s.fails(""), "vm: ERROR: unknown command ''; 'vm help' lists them\n")
     match(s.ok("help"), r"(?s)^Usage:\n    vm init\n.*    vm start \[-fi\] .*NAME\.\.\.\n")
-    eq(s.ok("help", "destroy"), "Usage:\n    vm destroy [-f] NAME\n    vm destroy NAME@SNAPSHOT\n\nOptions:\n    -f  do not ask\n")
+    eq(s.ok("help", "destroy"), "Usage:\n    vm destroy [-f] NAME\n    vm destroy NAME@SNAPSHOT\n\nOptions:\n"
+       "    -f  do not ask, and remove it for good: it does not go to the trash\n")
     eq(s.ok("destroy", "-h"), s.ok("help", "destroy"))
     eq(s.ok("destroy", "--help"), s.ok("help", "destroy"))
 
@@ -477,7 +478,7 @@ def test_destroy(s):
     eq(s.state(), None)
     s.guest("guest")
     eq(s.ok("destroy", "-f", "guest"), "")
-    eq(sorted(os.listdir(s.dir)), [".config", ".img", ".iso", ".templates", ".trash"])
+    eq(sorted(os.listdir(s.dir)), [".config", ".img", ".iso", ".removed", ".templates", ".trash"])
     eq(os.listdir(s.path(".trash")), [])
     eq(s.fails("destroy", "-f", "guest"),
        "vm: ERROR: guest doesn't appear to be a valid virtual machine\n")

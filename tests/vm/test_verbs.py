@@ -425,6 +425,49 @@ def test_why_of_running_guests(s):
     match(why(s, "full")[1], "; before, a disk of the host was full")
 
 
+def test_trash(s):
+    s.ok("init")
+    eq(s.json("trash-list", "trash", "list")["guests"], [])
+    s.guest("guest", MINIMAL)
+    s.ok("snapshot", "guest@one")
+    s.ok("destroy", "guest", stdin="y\n")
+    eq(s.ok("list").count("\n"), 1)
+    eq([g["name"] for g in s.json("trash-list", "trash", "list")["guests"]], ["guest"])
+    match(s.ok("trash", "list"), r"^NAME   DESTROYED +KEPT UNTIL\nguest  20\d\d-\S+  20\d\d-\S+\n$")
+    s.guest("guest", MINIMAL + "# second\n")
+    match(s.fails("trash", "restore", "guest"), "virtual machine already exists in")
+    s.ok("destroy", "guest", stdin="y\n")
+    s.ok("trash", "restore", "guest")
+    match(conf(s), "# second")
+    s.ok("rename", "guest", "other")
+    s.ok("trash", "restore", "guest")
+    eq((conf(s), [x["name"] for x in s.json("info", "info", "guest")["guests"][0]["snapshots"]]), (MINIMAL, ["one"]))
+    s.ok("start", "guest")
+    s.vm("destroy", "guest", stdin="y\n", status=1)
+    s.ok("poweroff", "-f", "guest")
+    match(s.fails("trash", "restore", "guest"), "guest is not in the trash; 'vm trash list' shows it")
+    match(s.fails("trash", "restore", "../x"), "is not in the trash")
+    s.ok("destroy", "-f", "guest")
+    eq(s.json("trash-list", "trash", "list")["guests"], [], "-f is for good")
+    for name in ("one", "two"):
+        s.guest(name, MINIMAL)
+        s.ok("destroy", name, stdin="y\n")
+    match(s.fails("trash", "empty", "three", stdin="y\n"), "three is not in the trash")
+    s.ok("trash", "empty", "-f", "one")
+    eq([g["name"] for g in s.json("trash-list", "trash", "list")["guests"]], ["two"])
+    # After seven days it is gone, with the next command that changes something.
+    entry = os.listdir(s.path(".removed"))[0]
+    os.rename(s.path(".removed", entry), s.path(".removed", f"{int(time.time()) - 7 * 86400 + 60}-two"))
+    s.ok("iso")
+    eq(len(os.listdir(s.path(".removed"))), 1)
+    entry = os.listdir(s.path(".removed"))[0]
+    os.rename(s.path(".removed", entry), s.path(".removed", f"{int(time.time()) - 7 * 86400 - 5}-two"))
+    s.ok("iso")
+    eq((os.listdir(s.path(".removed")), os.listdir(s.path(".trash"))), ([], []))
+    for words in ("trash", "trash restore", "trash list x", "trash empty a b", "trash -x list"):
+        s.vm(*words.split(), status=2)
+
+
 def test_configure_seed(s):
     s.ok("init")
     s.guest("guest", MINIMAL)

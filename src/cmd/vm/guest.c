@@ -17,6 +17,7 @@
 #include "manager/keys.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/removed.h"
 #include "manager/switch.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -117,7 +118,7 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 		run_unlock_supervisor(&g, &lock);
 		return VM_FAILED;
 	}
-	c = store_remove(&vm->store, &g, &err);
+	c = force ? store_remove(&vm->store, &g, &err) : removed_add(&vm->store, &g, &err);
 	if (c < 0)
 		run_unlock_supervisor(&g, &lock);
 	else

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/removed.h"
 #include "manager/uplink.h"
 #include "util/fd.h"
 #include "util/macros.h"
@@ -43,7 +45,10 @@ static const struct verb verbs[] = {
 	  "-d STORE     datastore (only 'default' exists)" },
 	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
 	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME\ndestroy NAME@SNAPSHOT",
-	  "-f  do not ask" },
+	  "-f  do not ask, and remove it for good: it does not go to the trash" },
+	{ "trash", verb_trash, NEED_CHANGE,
+	  "trash list [--json]\ntrash restore NAME\ntrash empty [-f] [NAME]",
+	  "-f      do not ask\n--json  for programs", VERB_OURS },
 	{ "snapshot", verb_snapshot, NEED_CHANGE, "snapshot [-f] NAME[@SNAPSHOT]",
 	  "-f  also of a guest that runs: it is paused for it" },
 	{ "rollback", verb_rollback, NEED_CHANGE, "rollback [-r] NAME@SNAPSHOT",
@@ -297,6 +302,8 @@ static int prepare(struct vm *vm, struct err *err)
 		r = store_check(&vm->store, err);
 	if (r == 0 && vm->verb->need == NEED_CHANGE)
 		r = store_make(&vm->store, false, err);
+	if (r == 0 && vm->verb->need == NEED_CHANGE)
+		(void)removed_empty(&vm->store, NULL, time(NULL) - REMOVED_DAYS * 86400, NULL);
 	return r;
 }
 

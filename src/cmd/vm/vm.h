@@ -66,6 +66,7 @@ int verb_console(struct vm *vm, int argc, char **argv);
 int verb_snapshot(struct vm *vm, int argc, char **argv);
 int verb_rollback(struct vm *vm, int argc, char **argv);
 int verb_clone(struct vm *vm, int argc, char **argv);
+int verb_trash(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
