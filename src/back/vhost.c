@@ -31,18 +31,19 @@ static int set_memory(int fd, const struct mem *m)
 {
 	const struct mem_region *r;
 	size_t n = mem_regions(m, &r);
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region regions[MEM_MAX_REGIONS];
-	} table = { .head.nregions = (uint32_t)n };
+	_Alignas(struct vhost_memory)
+		uint8_t room[sizeof(struct vhost_memory) +
+			     MEM_MAX_REGIONS * sizeof(struct vhost_memory_region)] = { 0 };
+	struct vhost_memory *table = (void *)room;
 
+	table->nregions = (uint32_t)n;
 	for (size_t i = 0; i < n; i++)
-		table.regions[i] = (struct vhost_memory_region){
+		table->regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = r[i].gpa,
 			.memory_size = r[i].len,
 			.userspace_addr = (uintptr_t)r[i].host,
 		};
-	return call(fd, VHOST_SET_MEM_TABLE, &table);
+	return call(fd, VHOST_SET_MEM_TABLE, table);
 }
 
 int vhost_open(const struct mem *m, struct err *err)

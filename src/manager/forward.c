@@ -36,7 +36,7 @@ static int read_value(const char *key, char out[VALUE_MAX])
 	n = read(fd, out, VALUE_MAX - 1);
 	r = n < 0 ? -errno : 0;
 	close(fd);
-	if (r < 0)
+	if (n < 0)
 		return r;
 	out[n] = '\0';
 	out[strcspn(out, "\n")] = '\0';

@@ -41,7 +41,8 @@ static size_t put_time(char *out, size_t size)
 	return n + 3;
 }
 
-static void append(const struct guest *g, const char *file, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void append(const struct guest *g, const char *file,
+							 const char *fmt, va_list ap)
 {
 	char path[PATH_MAX], line[LINE_MAX_BYTES];
 	size_t len = put_time(line, sizeof(line));

@@ -257,8 +257,8 @@ int snapshot_make(const struct store *s, const struct guest *g, const char *name
 		  struct err *err)
 {
 	char path[PATH_MAX], stage[PATH_MAX], conf_path[PATH_MAX];
-	struct gconf *conf;
-	int lock, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
+	struct gconf *conf = NULL;
+	int lock = -1, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
 
 	if (r == 0 && access(path, F_OK) == 0)
 		r = err_set(err, -EEXIST, "snapshot %s@%s exists already", g->name, name);
@@ -290,8 +290,8 @@ int snapshot_make(const struct store *s, const struct guest *g, const char *name
 int snapshot_remove(const struct store *s, const struct guest *g, const char *name, struct err *err)
 {
 	char path[PATH_MAX], stage[PATH_MAX], inside[PATH_MAX];
-	struct gconf *conf;
-	int lock, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
+	struct gconf *conf = NULL;
+	int lock = -1, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
 
 	if (r == 0)
 		r = guest_edit_begin(g, &conf, &lock, err);

@@ -77,7 +77,7 @@ static int link_files(const char *from, const char *to, bool own, struct err *er
 
 	if (!d || to_dir < 0)
 		r = -errno;
-	while (r == 0 && (e = readdir(d))) {
+	while (d && r == 0 && (e = readdir(d))) {
 		size_t len = strlen(e->d_name);
 		bool log = strstr(e->d_name, ".log") && e->d_name[0] != '.';
 
@@ -166,9 +166,9 @@ int snapshot_rollback(const struct store *s, const struct guest *g, const char *
 {
 	struct rollback b = { .s = s, .g = g, .name = name };
 	struct snapshot *list;
-	struct gconf *conf;
+	struct gconf *conf = NULL;
 	size_t count;
-	int lock, stage_lock, r = snapshot_path(g, name, b.from, sizeof(b.from), err);
+	int lock = -1, stage_lock, r = snapshot_path(g, name, b.from, sizeof(b.from), err);
 
 	if (r == 0)
 		r = guest_edit_begin(g, &conf, &lock, err);
@@ -234,9 +234,9 @@ int snapshot_clone(const struct store *s, const struct guest *g, const char *nam
 		   struct err *err)
 {
 	char from[PATH_MAX], from_conf[PATH_MAX], stage[PATH_MAX];
-	struct gconf *conf;
+	struct gconf *conf = NULL;
 	struct guest made;
-	int lock, stage_lock, r;
+	int lock = -1, stage_lock, r;
 
 	if (!store_name_valid(to) || store_guest(s, to, &made) < 0)
 		return err_set(

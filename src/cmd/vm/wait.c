@@ -124,9 +124,13 @@ static bool try_addresses(struct wait *w, const char *addresses)
 	for (const char *p = addresses; *(p += strspn(p, " ")); p += strcspn(p, " ")) {
 		char addr[INET6_ADDRSTRLEN];
 
-		if (snprintf(addr, sizeof(addr), "%.*s", (int)strcspn(p, " "), p) >=
-			    (int)sizeof(addr) ||
-		    !speaks_ssh(addr, SSH_PORT))
+		size_t len = strcspn(p, " ");
+
+		if (len >= sizeof(addr))
+			continue;
+		memcpy(addr, p, len);
+		addr[len] = '\0';
+		if (!speaks_ssh(addr, SSH_PORT))
 			continue;
 		if (snprintf(w->found, sizeof(w->found), strchr(addr, ':') ? "[%s]:22" : "%s:22",
 			     addr) < 0)

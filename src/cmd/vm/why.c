@@ -144,6 +144,20 @@ static void set(struct reason *r, const char *word, const char *fmt, ...)
 	va_end(ap);
 }
 
+static void add(struct reason *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* More of the same line. */
+static void add(struct reason *r, const char *fmt, ...)
+{
+	size_t len = strlen(r->text);
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vsnprintf(r->text + len, sizeof(r->text) - len, fmt, ap) < 0)
+		r->text[len] = '\0';
+	va_end(ap);
+}
+
 static void judge_signal(const struct guest *g, int sig, struct reason *r)
 {
 	if (sig == 9)
@@ -183,8 +197,6 @@ static void judge_status(const struct guest *g, struct story *s, struct reason *
 
 static void judge_off(const struct guest *g, struct story *s, struct reason *r)
 {
-	size_t len;
-
 	if (s->fatal[0])
 		set(r, "fatal", "it was not started%s: %s", s->ended ? " again" : "", s->fatal);
 	else if (!s->begun)
@@ -195,15 +207,10 @@ static void judge_off(const struct guest *g, struct story *s, struct reason *r)
 		    "killed, or the host went down");
 	else
 		judge_status(g, s, r);
-	len = strlen(r->text);
-	if (khyve_said(s, strerror(ENOSPC)) &&
-	    snprintf(r->text + len, sizeof(r->text) - len,
-		     "; before, a disk of the host was full ('df %s')", g->dir) < 0)
-		r->text[len] = '\0';
-	else if (khyve_said(s, strerror(ENOMEM)) &&
-		 snprintf(r->text + len, sizeof(r->text) - len,
-			  "; the host did not have the memory") < 0)
-		r->text[len] = '\0';
+	if (khyve_said(s, strerror(ENOSPC)))
+		add(r, "; before, a disk of the host was full ('df %s')", g->dir);
+	else if (khyve_said(s, strerror(ENOMEM)))
+		add(r, "; the host did not have the memory");
 }
 
 /* Words of a firmware that has found nothing to boot from. */
