@@ -127,10 +127,14 @@ static void vnet_stalled(struct dev *d)
 {
 	struct vnet *n = vnet_of(virtio_of(d));
 
-	/* while paused: the kick of resume looks at it again */
-	for (unsigned int i = 0; dev_is_running(d) && i < n->pairs; i++)
-		if (n->rx[i].stalled)
+	for (unsigned int i = 0; i < n->pairs; i++) {
+		bool look = n->rx[i].stalled || n->rx[i].failed;
+
+		n->rx[i].failed = false;
+		/* while paused: the kick of resume looks at it again */
+		if (look && dev_is_running(d))
 			vnet_rx_give_up(n, i);
+	}
 }
 
 static void vnet_look(struct dev *d)

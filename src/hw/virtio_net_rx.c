@@ -72,7 +72,7 @@ static void rx_clear(struct vnet_rxq *r)
 	r->nbufs = r->niov = r->nreqs = r->next = r->spare = 0;
 	r->expect = r->peak = r->frames = 0;
 	r->most = 0;
-	r->stalled = r->give_up = r->flush = r->more = false;
+	r->stalled = r->give_up = r->failed = r->flush = r->more = false;
 }
 
 void vnet_rx_forget(struct vnet *n, unsigned int pair)
@@ -381,6 +381,23 @@ static bool rx_deliver(struct vnet *n, struct vnet_rxq *r, struct vnet_rx_req *x
 	return true;
 }
 
+static void rx_look_later(struct vnet *n)
+{
+	if (!dev_timer_armed(&n->stall))
+		dev_timer_set(&n->stall, loop_now(n->v.fn.dev.env.loop) + STALL_NS);
+}
+
+/* A line that says that a frame waits and then cannot read it would keep the loop busy. */
+static void rx_look_at_line(struct vnet *n, struct vnet_rxq *r)
+{
+	int res = r->reqs[0].res;
+
+	if (res >= 0 || res == -EAGAIN || res == -EMSGSIZE)
+		return;
+	r->failed = true;
+	rx_look_later(n);
+}
+
 /*
  * The guest lacks chains for a frame. Waits if it once had more than now and may only be slow to make them available
  * again, for some time; if not, the frame is dropped.
@@ -396,8 +413,7 @@ static bool rx_wait(struct vnet *n, struct vnet_rxq *r)
 		return false;
 	}
 	r->stalled = true;
-	if (!dev_timer_armed(&n->stall))
-		dev_timer_set(&n->stall, loop_now(n->v.fn.dev.env.loop) + STALL_NS);
+	rx_look_later(n);
 	if (virtio_set_notify(&n->v, q, true))
 		virtio_kick_again(&n->v, q);
 	return true;
@@ -443,6 +459,7 @@ bool vnet_rx_finish(struct vnet *n, unsigned int pair)
 		rx_rotate_short(r);
 	rx_compact(r);
 	r->more = r->reqs[r->nreqs - 1].res >= 0;
+	rx_look_at_line(n, r);
 	r->ask = MIN(r->more ? 2 * r->nreqs : r->filled + 1, VNET_RX_BATCH);
 	r->nreqs = 0;
 	return true;
@@ -456,7 +473,7 @@ void vnet_rx_kick(struct vnet *n, unsigned int pair)
 		return;
 	if (r->stalled)
 		vnet_rx_finish(n, pair);
-	if (r->nreqs)
+	if (r->nreqs || r->failed)
 		return;
 	if (r->more)
 		vnet_rx_start(n, pair);

@@ -439,11 +439,40 @@ static void test_failing_line(void)
 			tb_net_fault(tb, 0, &third);
 			rx_fill(0, 8, 2048);
 			tb_net_fault(tb, 0, NULL);
+			tb_advance(tb, 1 * NS_PER_SEC);
 			for (unsigned int k = 0; k < 20; k++)
 				rx_check(64, k);
 			check_works();
 		}
 	}
+}
+
+/* A line that has a frame and never gives it costs a look now and then, whatever else happens. */
+static void test_broken_line(void)
+{
+	const struct net_fault always = { .fail_nth = -1, .fail_errno = EINVAL };
+	uint64_t before;
+
+	setup(F_MRG);
+	rx_fill(0, 8, 2048);
+	tb_net_fault(tb, 0, &always);
+	rx_send(64, 1);
+	tb_run(tb);
+	before = tb_net_stats(tb, 0).accepted;
+	for (unsigned int i = 0; i < 20; i++)
+		tb_advance(tb, 100 * NS_PER_MS);
+	CHECK_EQ(tb_net_stats(tb, 0).accepted - before, 20);
+	before = tb_net_stats(tb, 0).accepted;
+	rx_fill(0, 8, 2048);
+	CHECK_EQ(tb_net_stats(tb, 0).accepted, before);
+	/* The timer may come while the device is paused. */
+	CHECK(tb_pause(tb));
+	tb_advance(tb, 1 * NS_PER_SEC);
+	tb_net_fault(tb, 0, NULL);
+	tb_resume(tb);
+	tb_run(tb);
+	rx_check(64, 1);
+	check_works();
 }
 
 /* Completions held back, and let go one by one. */
@@ -502,6 +531,7 @@ static const struct test_case cases[] = {
 	{ "N-03 a ring full of useless chains", test_useless_ring },
 	{ "N-03 chain shorter than the frame", test_chain_too_short },
 	{ "net receive: failing line", test_failing_line },
+	{ "net receive: broken line", test_broken_line },
 	{ "net receive: completions held back", test_held },
 	{ "VQ-29 receive: indices wrap", test_wrap },
 };
