@@ -101,6 +101,7 @@ struct vnet_rxq {
 	uint32_t generation;
 	bool wanted; /* frames, from the line */
 	bool stalled, give_up; /* a frame waits for chains to lie in; not any longer */
+	unsigned int fruitless; /* batches in a row that got nothing */
 	bool failed; /* the line said that it cannot read: it is asked again when the stall timer is due */
 	bool more; /* the last batch was full: there may be more frames */
 	bool flush; /* chains were given back and not published */

@@ -15,6 +15,7 @@
 #define REFUSED_MAX 64u /* chains too short for a frame, given back in one go */
 #define REQ_IOVS (NET_IOV_MAX - VIRTQ_MAX_IOV - 1) /* pieces of a request before its last chain */
 #define PEAK_FRAMES 64u /* over which the longest one is looked for */
+#define FRUITLESS_MAX (2 * VNET_QUEUE_SIZE) /* batches without a frame, one after the other */
 #define STALL_NS (20 * NS_PER_MS) /* how long a frame waits for chains */
 #define HEAD_LEN (NET_ETH_LEN + 4u) /* what the filter looks at */
 
@@ -72,6 +73,7 @@ static void rx_clear(struct vnet_rxq *r)
 	r->nbufs = r->niov = r->nreqs = r->next = r->spare = 0;
 	r->expect = r->peak = r->frames = 0;
 	r->most = 0;
+	r->fruitless = 0;
 	r->stalled = r->give_up = r->failed = r->flush = r->more = false;
 }
 
@@ -387,13 +389,21 @@ static void rx_look_later(struct vnet *n)
 		dev_timer_set(&n->stall, loop_now(n->v.fn.dev.env.loop) + STALL_NS);
 }
 
-/* A line that says that a frame waits and then cannot read it would keep the loop busy. */
+/*
+ * A line that says that a frame waits and then cannot read it would keep the loop busy. That nothing is there, or that
+ * a chain is too short, is usual, but not for ever.
+ */
 static void rx_look_at_line(struct vnet *n, struct vnet_rxq *r)
 {
 	int res = r->reqs[0].res;
 
-	if (res >= 0 || res == -EAGAIN || res == -EMSGSIZE)
+	if (res >= 0) {
+		r->fruitless = 0;
 		return;
+	}
+	if ((res == -EAGAIN || res == -EMSGSIZE) && ++r->fruitless <= FRUITLESS_MAX)
+		return;
+	r->fruitless = 0;
 	r->failed = true;
 	rx_look_later(n);
 }

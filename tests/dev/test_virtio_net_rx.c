@@ -448,12 +448,12 @@ static void test_failing_line(void)
 }
 
 /* A line that has a frame and never gives it costs a look now and then, whatever else happens. */
-static void test_broken_line(void)
+static void broken_line(uint64_t features, int error)
 {
-	const struct net_fault always = { .fail_nth = -1, .fail_errno = EINVAL };
+	const struct net_fault always = { .fail_nth = -1, .fail_errno = error };
 	uint64_t before;
 
-	setup(F_MRG);
+	setup(features);
 	rx_fill(0, 8, 2048);
 	tb_net_fault(tb, 0, &always);
 	rx_send(64, 1);
@@ -461,7 +461,7 @@ static void test_broken_line(void)
 	before = tb_net_stats(tb, 0).accepted;
 	for (unsigned int i = 0; i < 20; i++)
 		tb_advance(tb, 100 * NS_PER_MS);
-	CHECK_EQ(tb_net_stats(tb, 0).accepted - before, 20);
+	CHECK(tb_net_stats(tb, 0).accepted - before >= 20);
 	before = tb_net_stats(tb, 0).accepted;
 	rx_fill(0, 8, 2048);
 	CHECK_EQ(tb_net_stats(tb, 0).accepted, before);
@@ -473,6 +473,16 @@ static void test_broken_line(void)
 	tb_run(tb);
 	rx_check(64, 1);
 	check_works();
+}
+
+static void test_broken_line(void)
+{
+	static const int errnos[] = { EIO, EINVAL, EMSGSIZE, EAGAIN };
+
+	for (size_t i = 0; i < ARRAY_LEN(errnos); i++) {
+		broken_line(F_BASE, errnos[i]);
+		broken_line(F_MRG, errnos[i]);
+	}
 }
 
 /* Completions held back, and let go one by one. */
