@@ -217,85 +217,103 @@ static void write_os_control(struct aml *a)
 	aml_end(a);
 }
 
+/* What the disassembler must show, in this order. */
+static const char *const iasl_shows[] = {
+	"DefinitionBlock (\"\", \"DSDT\", 2, \"KHYVE \", \"TEST    \", 0x00000001)",
+	"Scope (\\_SB)",
+	"Device (PCI0)",
+	"EisaId (\"PNP0A08\")",
+	"Name (_UID, \"root\")",
+	"WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,",
+	"0x0000,             // Range Minimum",
+	"0x00FF,             // Range Maximum",
+	"WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,",
+	"0xFFFF,",
+	"DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,",
+	"0xC0000000,",
+	"0xFEBFFFFF,",
+	"0x3EC00000,",
+	"QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,",
+	"0x000000E000000000,",
+	"0x000000E7FFFFFFFF,",
+	"0x0000000800000000,",
+	"IO (Decode16,",
+	"0x0CF8,",
+	"IRQNoFlags ()",
+	"{8}",
+	"Memory32Fixed (ReadWrite,",
+	"0xFED1C000,",
+	"Package (0x02)",
+	"0x0002FFFF",
+	"Method (_OSC, 4, NotSerialized)",
+	"CreateDWordField (Arg3, Zero, CDW1)",
+	"ToUUID (\"33db4d5b-1ff7-401c-9657-7441c03dd766\"",
+	"Else",
+};
+
+static void write_namespace(struct aml *a)
+{
+	aml_begin_scope(a, "\\_SB");
+	aml_begin_device(a, "PCI0");
+	aml_name_eisa_id(a, "_HID", "PNP0A08");
+	aml_name_string(a, "_UID", "root");
+	aml_begin_resources(a, "_CRS");
+	aml_res_bus_window(a, 0, 255);
+	aml_res_io_window(a, 0xd00, 0xffff);
+	aml_res_mem32_window(a, 0xc0000000, 0xfebfffff, false);
+	aml_res_mem64_window(a, 0xe000000000ull, 0xe7ffffffffull, true);
+	aml_res_io(a, 0xcf8, 8);
+	aml_res_irq(a, 8);
+	aml_res_mem32(a, 0xfed1c000, 0x4000);
+	aml_end(a);
+	aml_name(a, "PKG1");
+	aml_begin_package(a, 2);
+	aml_int(a, 0x2ffff);
+	aml_int(a, 1);
+	aml_end(a);
+	write_os_control(a);
+	aml_end(a);
+	aml_end(a);
+}
+
+/* The bytes of a whole table, with its length and checksum. */
+static size_t finish_table(const struct aml *a, uint8_t *table, size_t size)
+{
+	static const uint8_t head[36] = "DSDT\0\0\0\0\x02\0KHYVE TEST    \x01\0\0\0TEST\x01";
+	size_t len = sizeof(head) + a->len;
+	uint8_t sum = 0;
+
+	CHECK(len <= size);
+	memcpy(table, head, sizeof(head));
+	memcpy(table + sizeof(head), a->buf, a->len);
+	put_le32(table + 4, (uint32_t)len);
+	for (size_t i = 0; i < len; i++)
+		sum = (uint8_t)(sum + table[i]);
+	table[9] = (uint8_t)(0 - sum);
+	return len;
+}
+
 /* A whole table as iasl sees it. */
 static void test_iasl(void)
 {
-	/* What the disassembler must show, in this order. */
-	static const char *const want[] = {
-		"DefinitionBlock (\"\", \"DSDT\", 2, \"KHYVE \", \"TEST    \", 0x00000001)",
-		"Scope (\\_SB)",
-		"Device (PCI0)",
-		"EisaId (\"PNP0A08\")",
-		"Name (_UID, \"root\")",
-		"WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,",
-		"0x0000,             // Range Minimum",
-		"0x00FF,             // Range Maximum",
-		"WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,",
-		"0xFFFF,",
-		"DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,",
-		"0xC0000000,",
-		"0xFEBFFFFF,",
-		"0x3EC00000,",
-		"QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,",
-		"0x000000E000000000,",
-		"0x000000E7FFFFFFFF,",
-		"0x0000000800000000,",
-		"IO (Decode16,",
-		"0x0CF8,",
-		"IRQNoFlags ()",
-		"{8}",
-		"Memory32Fixed (ReadWrite,",
-		"0xFED1C000,",
-		"Package (0x02)",
-		"0x0002FFFF",
-		"Method (_OSC, 4, NotSerialized)",
-		"CreateDWordField (Arg3, Zero, CDW1)",
-		"ToUUID (\"33db4d5b-1ff7-401c-9657-7441c03dd766\"",
-		"Else",
-	};
-	uint8_t head[36] = "DSDT\0\0\0\0\x02\0KHYVE TEST    \x01\0\0\0TEST\x01";
-	uint8_t table[2048], sum = 0;
+	uint8_t table[2048];
 	struct aml a;
 	char *text, *at;
+	size_t len;
 
 	if (iasl_missing()) {
 		printf("iasl is not installed (package acpica-tools): not checked\n");
 		return;
 	}
 	aml_init(&a);
-	aml_begin_scope(&a, "\\_SB");
-	aml_begin_device(&a, "PCI0");
-	aml_name_eisa_id(&a, "_HID", "PNP0A08");
-	aml_name_string(&a, "_UID", "root");
-	aml_begin_resources(&a, "_CRS");
-	aml_res_bus_window(&a, 0, 255);
-	aml_res_io_window(&a, 0xd00, 0xffff);
-	aml_res_mem32_window(&a, 0xc0000000, 0xfebfffff, false);
-	aml_res_mem64_window(&a, 0xe000000000ull, 0xe7ffffffffull, true);
-	aml_res_io(&a, 0xcf8, 8);
-	aml_res_irq(&a, 8);
-	aml_res_mem32(&a, 0xfed1c000, 0x4000);
-	aml_end(&a);
-	aml_name(&a, "PKG1");
-	aml_begin_package(&a, 2);
-	aml_int(&a, 0x2ffff);
-	aml_int(&a, 1);
-	aml_end(&a);
-	write_os_control(&a);
-	aml_end(&a);
-	aml_end(&a);
+	write_namespace(&a);
 	CHECK_EQ(aml_error(&a), 0);
-	memcpy(table, head, sizeof(head));
-	memcpy(table + sizeof(head), a.buf, a.len);
-	put_le32(table + 4, (uint32_t)(sizeof(head) + a.len));
-	for (size_t i = 0; i < sizeof(head) + a.len; i++)
-		sum = (uint8_t)(sum + table[i]);
-	table[9] = (uint8_t)(0 - sum);
-	text = at = iasl_disassemble(table, sizeof(head) + a.len, "dsdt", 1);
-	for (size_t i = 0; i < ARRAY_LEN(want); i++) {
-		at = strstr(at, want[i]);
+	len = finish_table(&a, table, sizeof(table));
+	text = at = iasl_disassemble(table, len, "dsdt", 1);
+	for (size_t i = 0; i < ARRAY_LEN(iasl_shows); i++) {
+		at = strstr(at, iasl_shows[i]);
 		if (!at)
-			CHECK_FAIL("%s is missing in:\n%s", want[i], text);
+			CHECK_FAIL("%s is missing in:\n%s", iasl_shows[i], text);
 	}
 	free(text);
 	aml_fini(&a);
