@@ -112,11 +112,6 @@ static void print_guest(const struct vm *vm, const struct guest *g, struct gconf
 	putchar('\n');
 }
 
-static void set_text(json_t *o, const char *key, const char *value)
-{
-	json_object_set_new(o, key, value && *value ? json_string(value) : json_null());
-}
-
 static json_t *disk_json(const struct guest *g, const struct gconf *conf, unsigned n)
 {
 	json_t *o = json_object();
@@ -125,10 +120,10 @@ static json_t *disk_json(const struct guest *g, const struct gconf *conf, unsign
 	bool found = disk_path(g, conf, n, path, sizeof(path)) == 0 && stat(path, &st) == 0;
 
 	json_object_set_new(o, "number", json_integer(n));
-	set_text(o, "device-type", or_text(gconf_getf(conf, "disk%u_dev", n), "file"));
-	set_text(o, "emulation", gconf_getf(conf, "disk%u_type", n));
-	set_text(o, "options", gconf_getf(conf, "disk%u_opts", n));
-	set_text(o, "system-path", path);
+	ui_json_set(o, "device-type", or_text(gconf_getf(conf, "disk%u_dev", n), "file"));
+	ui_json_set(o, "emulation", gconf_getf(conf, "disk%u_type", n));
+	ui_json_set(o, "options", gconf_getf(conf, "disk%u_opts", n));
+	ui_json_set(o, "system-path", path);
 	json_object_set_new(o, "bytes-size", found ? json_integer(st.st_size) : json_null());
 	json_object_set_new(o, "bytes-used",
 			    found ? json_integer(st.st_blocks * 512) : json_null());
@@ -150,7 +145,7 @@ static void add_running(json_t *o, const struct guest *g, const struct run_state
 				    : json_null());
 	for (size_t i = 0; running && i < ARRAY_LEN(ports); i++) {
 		if (run_console(g, ports[i], text, sizeof(text)) == 0)
-			set_text(consoles, ports[i], text);
+			ui_json_set(consoles, ports[i], text);
 	}
 	json_object_set_new(o, "console-ports", consoles);
 }
@@ -163,12 +158,12 @@ static void add_json(struct info *info, const struct guest *g, struct gconf *con
 	json_t *o = json_object(), *disks = json_array(), *networks = json_array();
 	uint64_t n;
 
-	set_text(o, "name", g->name);
-	set_text(o, "state", kinds[state->kind]);
-	set_text(o, "host", state->host);
-	set_text(o, "datastore", "default");
-	set_text(o, "loader", gconf_get(conf, "loader"));
-	set_text(o, "uuid", gconf_get(conf, "uuid"));
+	ui_json_set(o, "name", g->name);
+	ui_json_set(o, "state", kinds[state->kind]);
+	ui_json_set(o, "host", state->host);
+	ui_json_set(o, "datastore", "default");
+	ui_json_set(o, "loader", gconf_get(conf, "loader"));
+	ui_json_set(o, "uuid", gconf_get(conf, "uuid"));
 	json_object_set_new(
 		o, "cpu", cpu && str_u64(cpu, &n) == 0 ? json_integer((json_int_t)n) : json_null());
 	json_object_set_new(o, "memory",

@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <jansson.h>
 #include <linux/neighbour.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "manager/rtnl.h"
 #include "manager/tap.h"
 #include "manager/usernet.h"
+#include "ui_json.h"
 #include "util/err.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -197,19 +197,14 @@ void info_network(const struct vm *vm, const struct guest *g, struct gconf *conf
 		printf("    addresses: %s\n", s.addresses);
 }
 
-static void set_text(json_t *o, const char *key, const char *value)
-{
-	json_object_set_new(o, key, value && *value ? json_string(value) : json_null());
-}
-
 static void add_state(json_t *o, const struct net_state *s)
 {
 	json_t *addresses = json_array();
 
-	set_text(o, "active-device", s->tap.name);
-	set_text(o, "desc", s->tap.alias);
+	ui_json_set(o, "active-device", s->tap.name);
+	ui_json_set(o, "desc", s->tap.alias);
 	json_object_set_new(o, "mtu", s->user ? json_null() : json_integer(s->tap.mtu));
-	set_text(o, "bridge", s->bridge);
+	ui_json_set(o, "bridge", s->bridge);
 	json_object_set_new(o, "bytes-in", json_integer((json_int_t)s->tap.tx_bytes));
 	json_object_set_new(o, "bytes-out", json_integer((json_int_t)s->tap.rx_bytes));
 	for (const char *p = s->addresses; *(p += strspn(p, " ")); p += strcspn(p, " "))
@@ -224,10 +219,10 @@ struct json_t *info_network_json(const struct vm *vm, const struct guest *g, str
 	struct net_state s;
 
 	json_object_set_new(o, "number", json_integer(n));
-	set_text(o, "emulation", gconf_getf(conf, "network%u_type", n));
-	set_text(o, "virtual-switch", gconf_getf(conf, "network%u_switch", n));
-	set_text(o, "fixed-mac-address", gconf_getf(conf, "network%u_mac", n));
-	set_text(o, "fixed-device", gconf_getf(conf, "network%u_device", n));
+	ui_json_set(o, "emulation", gconf_getf(conf, "network%u_type", n));
+	ui_json_set(o, "virtual-switch", gconf_getf(conf, "network%u_switch", n));
+	ui_json_set(o, "fixed-mac-address", gconf_getf(conf, "network%u_mac", n));
+	ui_json_set(o, "fixed-device", gconf_getf(conf, "network%u_device", n));
 	if (running && find_state(vm, g, conf, n, &s))
 		add_state(o, &s);
 	return o;

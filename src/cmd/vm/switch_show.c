@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +13,10 @@
 #include "manager/switch.h"
 #include "manager/table.h"
 #include "manager/tap.h"
+#include "ui_json.h"
 #include "util/str.h"
 #include "vm.h"
 
-#define JSON_VERSION 1
 #define RULE "------------------------"
 #define PORTS_MAX 1024
 
@@ -119,11 +118,6 @@ static void print_info(const struct switch_conf *c, const char *ident, const str
 	putchar('\n');
 }
 
-static void set_text(json_t *o, const char *key, const char *value)
-{
-	json_object_set_new(o, key, *value ? json_string(value) : json_null());
-}
-
 static void set_number(json_t *o, const char *key, unsigned int value)
 {
 	json_object_set_new(o, key, value ? json_integer(value) : json_null());
@@ -140,11 +134,11 @@ static void add_json(struct show *w, const struct switch_conf *c, const char *id
 	json_t *o = json_object(), *names = json_array(), *guests = json_array();
 	char guest[STORE_NAME_MAX + 1];
 
-	set_text(o, "name", c->name);
-	set_text(o, "type", switch_type_name(c->type));
-	set_text(o, "ident", strcmp(ident, "-") == 0 ? "" : ident);
-	set_text(o, "address", c->addr);
-	set_text(o, "address6", c->addr6);
+	ui_json_set(o, "name", c->name);
+	ui_json_set(o, "type", switch_type_name(c->type));
+	ui_json_set(o, "ident", strcmp(ident, "-") == 0 ? "" : ident);
+	ui_json_set(o, "address", c->addr);
+	ui_json_set(o, "address6", c->addr6);
 	json_object_set_new(o, "private", json_boolean(c->private));
 	set_number(o, "mtu", c->mtu);
 	set_number(o, "vlan", c->vlan);
@@ -206,20 +200,12 @@ static int show_each(void *arg, const char *name)
 
 static int begin(struct show *w, struct vm *vm, int argc, char **argv)
 {
-	static const struct option longs[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	int c;
+	bool json;
 
 	*w = (struct show){ .vm = vm };
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'j') {
-			json_decref(w->switches);
-			ui_error("Illegal option %s", argv[optind - 1]);
-			return ui_usage(vm);
-		}
-		if (!w->switches)
-			w->switches = json_array();
-	}
+	if (ui_json_option(argc, argv, &json) < 0)
+		return ui_usage(vm);
+	w->switches = json ? json_array() : NULL;
 	if (switch_load(&vm->store, &w->conf, &w->err) < 0 || rtnl_open(&w->r, &w->err) < 0) {
 		gconf_free(w->conf);
 		json_decref(w->switches);
@@ -230,21 +216,17 @@ static int begin(struct show *w, struct vm *vm, int argc, char **argv)
 
 static int end(struct show *w, int r)
 {
-	json_t *root;
+	int status = r < 0 ? ui_error("%s", w->err.text) : w->failed;
 
-	if (r == 0 && w->switches) {
-		root = json_pack("{s:i, s:O}", "version", JSON_VERSION, "switches", w->switches);
-		json_dumpf(root, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(root);
-	} else if (r == 0 && w->table) {
+	if (r == 0 && w->switches)
+		status |= ui_json_print(json_pack("{s:O}", "switches", w->switches));
+	else if (r == 0 && w->table)
 		table_print(w->table, stdout);
-	}
 	json_decref(w->switches);
 	table_free(w->table);
 	gconf_free(w->conf);
 	rtnl_close(w->r);
-	return r < 0 ? ui_error("%s", w->err.text) : w->failed;
+	return status;
 }
 
 int switch_list(struct vm *vm, int argc, char **argv)

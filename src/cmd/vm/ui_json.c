@@ -11,6 +11,11 @@ json_t *ui_json_text(const char *text)
 	return text && *text ? json_string(text) : json_null();
 }
 
+void ui_json_set(json_t *o, const char *key, const char *text)
+{
+	json_object_set_new(o, key, ui_json_text(text));
+}
+
 int ui_json_print(json_t *root)
 {
 	int r = -1;

@@ -10,6 +10,8 @@
 
 /* The text, or null if it is NULL or empty. */
 json_t *ui_json_text(const char *text);
+/* Sets a member to that. */
+void ui_json_set(json_t *o, const char *key, const char *text);
 /* Adds the version, prints the object and drops it; NULL: out of memory. Returns the exit status. */
 int ui_json_print(json_t *root);
 
