@@ -18,6 +18,7 @@
 #include "manager/snapshot_priv.h"
 #include "util/err.h"
 #include "util/fd.h"
+#include "util/macros.h"
 #include "util/str.h"
 
 /* --- rollback --- */
@@ -67,7 +68,7 @@ static int link_entry(int from, int to, const char *name)
 	return linkat(from, name, to, name, 0) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* Links all files of a folder that are not in to yet; part: also those that a snapshot keeps. */
+/* Links all files of a folder that are not in to yet; own: only logs and what a snapshot keeps. */
 static int link_files(const char *from, const char *to, bool own, struct err *err)
 {
 	int to_dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
@@ -78,12 +79,11 @@ static int link_files(const char *from, const char *to, bool own, struct err *er
 	if (!d || to_dir < 0)
 		r = -errno;
 	while (d && r == 0 && (e = readdir(d))) {
-		size_t len = strlen(e->d_name);
 		bool log = strstr(e->d_name, ".log") && e->d_name[0] != '.';
 
 		if (own && !log && !snapshot_is_part(e->d_name))
 			continue;
-		if (len && fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 		    S_ISREG(st.st_mode))
 			r = link_entry(dirfd(d), to_dir, e->d_name);
 	}
@@ -205,7 +205,7 @@ static void unset_unique(struct gconf *conf)
 
 	gconf_unset(conf, "uuid");
 	for (unsigned n = 0; n < 64; n++) {
-		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 			if (file_path(key, sizeof(key), "network%u_%s", n, keys[i]) == 0)
 				gconf_unset(conf, key);
 		}

@@ -101,8 +101,8 @@ void pci_irqs_fini(struct pci_fn *fn)
 {
 	if (fn->desc->intx_pin && fn->intx.bus)
 		bus_irq_set(&fn->intx, false);
-	loop_io_flush(
-		fn->dev.env.loop); /* no message is on its way to a descriptor that goes away */
+	/* No message is on its way to a descriptor that goes away. */
+	loop_io_flush(fn->dev.env.loop);
 	for (unsigned int i = 0; fn->msix && i < fn->desc->msix.vectors; i++)
 		if (fn->msix[i].allocated)
 			bus_msi_free(fn->bus->bus, &fn->msix[i].msi);

@@ -14,6 +14,7 @@
 
 #include "manager/glog.h"
 #include "util/fd.h"
+#include "util/macros.h"
 #include "util/str.h"
 
 #define LOOK_MS 200
@@ -40,20 +41,24 @@ static int print_from(int fd, off_t *offset)
 /* Where the last lines of a file begin. */
 static off_t find_lines(int fd, uint64_t lines)
 {
+	char buf[PIECE];
 	struct stat st;
-	off_t at;
 
 	if (fstat(fd, &st) < 0)
 		return 0;
-	for (at = st.st_size; at > 0; at--) {
-		char c;
+	if (lines == 0)
+		return st.st_size;
+	for (off_t at = st.st_size; at > 0;) {
+		ssize_t n = (ssize_t)MIN(at, (off_t)PIECE);
 
-		if (pread(fd, &c, 1, at - 1) != 1)
+		at -= n;
+		if (pread(fd, buf, (size_t)n, at) != n)
 			return 0;
-		if (c == '\n' && at < st.st_size && --lines == 0)
-			return at;
-		if (c == '\n' && lines == 0)
-			return at;
+		while (n-- > 0) {
+			/* The one at the very end ends the last line. */
+			if (buf[n] == '\n' && at + n + 1 < st.st_size && --lines == 0)
+				return at + n + 1;
+		}
 	}
 	return 0;
 }
