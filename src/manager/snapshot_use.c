@@ -13,6 +13,7 @@
 #include "manager/glog.h"
 #include "manager/guest.h"
 #include "manager/guestconf.h"
+#include "manager/plan.h"
 #include "manager/run.h"
 #include "manager/snapshot.h"
 #include "manager/snapshot_priv.h"
@@ -204,7 +205,7 @@ static void unset_unique(struct gconf *conf)
 	char key[64];
 
 	gconf_unset(conf, "uuid");
-	for (unsigned n = 0; n < 64; n++) {
+	for (unsigned n = 0; n < PLAN_NETS_MAX; n++) {
 		for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 			if (file_path(key, sizeof(key), "network%u_%s", n, keys[i]) == 0)
 				gconf_unset(conf, key);

@@ -122,19 +122,14 @@ static void add_usage(struct listing *l, const struct row *row)
 /* The tags key with commas for blanks. */
 static void format_tags(const struct row *row, char *out, size_t size)
 {
-	const char *tags = get(row, "tags");
-	size_t n = 0;
+	const char *tags = get(row, "tags"), *word;
+	size_t len, n = 0;
 
-	for (; tags && *(tags += strspn(tags, " \t,"));) {
-		size_t len = strcspn(tags, " \t,");
-
-		if (n + len + 2 > size)
-			break;
+	while ((word = vm_next_tag(&tags, &len)) && n + len + 2 <= size) {
 		if (n)
 			out[n++] = ',';
-		memcpy(out + n, tags, len);
+		memcpy(out + n, word, len);
 		n += len;
-		tags += len;
 	}
 	out[n] = '\0';
 	if (n == 0)

@@ -3,7 +3,6 @@
 #include "vm.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +12,9 @@
 #include "manager/nat.h"
 #include "manager/port.h"
 #include "manager/table.h"
+#include "ui_json.h"
 #include "util/macros.h"
 
-#define JSON_VERSION 1
 #define CTL_MS 5000
 
 /* Tells the guest's khyve-net about a change, if it runs. */
@@ -151,7 +150,6 @@ static int print_list(const struct vm *vm, const struct guest *g, struct listing
 {
 	static const char *const heads[] = { "NAME",	   "ADDRESS", "PORT",
 					     "GUEST-PORT", "PROTO",   "SWITCH" };
-	json_t *root;
 	int r;
 
 	for (size_t i = 0; l->table && i < ARRAY_LEN(heads); i++)
@@ -163,11 +161,7 @@ static int print_list(const struct vm *vm, const struct guest *g, struct listing
 		table_print(l->table, stdout);
 		return 0;
 	}
-	root = json_pack("{s:i, s:O}", "version", JSON_VERSION, "ports", l->ports);
-	json_dumpf(root, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(root);
-	return 0;
+	return ui_json_print(json_pack("{s:O}", "ports", l->ports));
 }
 
 static int list(struct vm *vm, int argc, char **argv)

@@ -17,8 +17,6 @@
 #include "manager/snapshot.h"
 #include "util/str.h"
 
-#define TIME_SIZE 64
-
 /* NAME or NAME@SNAP of the command line. *snap is NULL without @. 0, or reported. */
 static int find(const struct vm *vm, const char *word, struct guest *g, const char **snap)
 {
@@ -85,7 +83,7 @@ static int snapshot(const struct vm *vm, const struct guest *g, const char *name
 
 int verb_snapshot(struct vm *vm, int argc, char **argv)
 {
-	char now_text[TIME_SIZE];
+	char now_text[UI_TIME_SIZE];
 	time_t now = time(NULL);
 	bool force = false;
 	const char *name;
@@ -168,17 +166,9 @@ int vm_destroy_snapshot(struct vm *vm, const char *word)
 	return snapshot_remove(&vm->store, &g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
 }
 
-static void format_time(const struct snapshot *s, char *out, size_t size)
-{
-	struct tm tm;
-
-	if (!localtime_r(&s->created.tv_sec, &tm) || !strftime(out, size, "%FT%T%z", &tm))
-		out[0] = '\0';
-}
-
 void info_snapshots(const struct guest *g)
 {
-	char used[64], created[TIME_SIZE];
+	char used[64], created[UI_TIME_SIZE];
 	struct snapshot *list;
 	size_t count;
 
@@ -188,7 +178,7 @@ void info_snapshots(const struct guest *g)
 		puts("\n  snapshots");
 	for (size_t i = 0; i < count; i++) {
 		ui_bytes(list[i].used, used, sizeof(used));
-		format_time(&list[i], created, sizeof(created));
+		ui_time(list[i].created.tv_sec, created);
 		printf("    %s\t%s\t%s\n", list[i].name, used, created);
 	}
 	free(list);
@@ -197,14 +187,14 @@ void info_snapshots(const struct guest *g)
 struct json_t *info_snapshots_json(const struct guest *g)
 {
 	json_t *array = json_array();
-	char created[TIME_SIZE];
+	char created[UI_TIME_SIZE];
 	struct snapshot *list;
 	size_t count;
 
 	if (snapshot_list(g, &list, &count) < 0)
 		return array;
 	for (size_t i = 0; i < count; i++) {
-		format_time(&list[i], created, sizeof(created));
+		ui_time(list[i].created.tv_sec, created);
 		json_array_append_new(array, json_pack("{s:s, s:I, s:s}", "name", list[i].name,
 						       "bytes-used", (json_int_t)list[i].used,
 						       "created", created));

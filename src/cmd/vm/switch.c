@@ -23,34 +23,6 @@
 static int switch_create(struct vm *vm, int argc, char **argv);
 static int switch_add(struct vm *vm, int argc, char **argv);
 static int switch_remove(struct vm *vm, int argc, char **argv);
-struct new_vlan {
-	struct rtnl *r;
-	const struct switch_conf *c; /* with it */
-	struct err *err;
-};
-
-/* Nobody would look after the host's way out if it moved by the way. */
-static int check_vlan_port(void *arg, const char *iface)
-{
-	struct new_vlan *v = arg;
-	struct rtnl_link l;
-	struct uplink *u;
-	int r;
-
-	if (switch_port(v->r, v->c, iface, &l) < 0)
-		return 0;
-	r = uplink_new(v->r, v->c, iface, UPLINK_JOIN, &u, v->err);
-	if (r < 0)
-		return r;
-	if (uplink_moves(u))
-		r = err_set(
-			v->err, -EBUSY,
-			"%s carries addresses of this host: 'vm switch remove %s %s', set the VLAN, and add it again",
-			l.name, v->c->name, iface);
-	uplink_free(u);
-	return r;
-}
-
 static int switch_set_vlan(struct vm *vm, int argc, char **argv);
 static int switch_address(struct vm *vm, int argc, char **argv);
 static int switch_private(struct vm *vm, int argc, char **argv);
@@ -448,6 +420,34 @@ static int check_empty(struct change *x, const char *what, struct err *err)
 		err, -EBUSY,
 		"switch %s carries addresses of this host: 'vm switch remove %s %s' moves them back; then %s",
 		x->c.name, x->c.name, x->c.ports, what);
+}
+
+struct new_vlan {
+	struct rtnl *r;
+	const struct switch_conf *c; /* with it */
+	struct err *err;
+};
+
+/* Nobody would look after the host's way out if it moved by the way. */
+static int check_vlan_port(void *arg, const char *iface)
+{
+	struct new_vlan *v = arg;
+	struct rtnl_link l;
+	struct uplink *u;
+	int r;
+
+	if (switch_port(v->r, v->c, iface, &l) < 0)
+		return 0;
+	r = uplink_new(v->r, v->c, iface, UPLINK_JOIN, &u, v->err);
+	if (r < 0)
+		return r;
+	if (uplink_moves(u))
+		r = err_set(
+			v->err, -EBUSY,
+			"%s carries addresses of this host: 'vm switch remove %s %s', set the VLAN, and add it again",
+			l.name, v->c->name, iface);
+	uplink_free(u);
+	return r;
 }
 
 static int switch_set_vlan(struct vm *vm, int argc, char **argv)

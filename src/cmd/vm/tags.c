@@ -17,16 +17,26 @@
 #define SEPARATORS " \t,"
 #define TAGS_SIZE 4096
 
+const char *vm_next_tag(const char **tags, size_t *len)
+{
+	const char *tag = *tags;
+
+	if (!tag)
+		return NULL;
+	tag += strspn(tag, SEPARATORS);
+	*len = strcspn(tag, SEPARATORS);
+	*tags = tag + *len;
+	return *len ? tag : NULL;
+}
+
 bool vm_has_tag(const char *tags, const char *tag)
 {
-	size_t len = strlen(tag);
+	const char *word;
+	size_t len;
 
-	for (const char *p = tags ? tags : ""; *(p += strspn(p, SEPARATORS));) {
-		size_t word = strcspn(p, SEPARATORS);
-
-		if (word == len && strncmp(p, tag, len) == 0)
+	while ((word = vm_next_tag(&tags, &len))) {
+		if (len == strlen(tag) && strncmp(word, tag, len) == 0)
 			return true;
-		p += word;
 	}
 	return false;
 }
@@ -34,32 +44,30 @@ bool vm_has_tag(const char *tags, const char *tag)
 json_t *vm_tags_json(const char *tags)
 {
 	json_t *array = json_array();
+	const char *word;
+	size_t len;
 
-	for (const char *p = tags ? tags : ""; *(p += strspn(p, SEPARATORS));) {
-		size_t len = strcspn(p, SEPARATORS);
-
-		json_array_append_new(array, json_stringn(p, len));
-		p += len;
-	}
+	while ((word = vm_next_tag(&tags, &len)))
+		json_array_append_new(array, json_stringn(word, len));
 	return array;
 }
 
 /* The words of tags without the given ones, with one blank between. */
 static int copy_tags(const char *tags, char **without, int count, char *out, size_t size)
 {
-	size_t n = 0;
+	const char *word;
+	size_t len, n = 0;
 
 	out[0] = '\0';
-	for (const char *p = tags ? tags : ""; *(p += strspn(p, SEPARATORS));) {
-		size_t len = strcspn(p, SEPARATORS);
+	while ((word = vm_next_tag(&tags, &len))) {
 		bool keep = true;
 
 		for (int i = 0; i < count; i++)
-			keep &= strlen(without[i]) != len || strncmp(p, without[i], len) != 0;
-		if (keep && file_path(out + n, size - n, "%s%.*s", n ? " " : "", (int)len, p) < 0)
+			keep &= strlen(without[i]) != len || strncmp(word, without[i], len) != 0;
+		if (keep &&
+		    file_path(out + n, size - n, "%s%.*s", n ? " " : "", (int)len, word) < 0)
 			return -E2BIG;
 		n += strlen(out + n);
-		p += len;
 	}
 	return 0;
 }

@@ -15,19 +15,9 @@
 #include "manager/table.h"
 #include "ui_json.h"
 
-#define TIME_SIZE 64
-
-static void format_time(time_t t, char *out, size_t size)
-{
-	struct tm tm;
-
-	if (!localtime_r(&t, &tm) || !strftime(out, size, "%FT%T%z", &tm))
-		out[0] = '\0';
-}
-
 static int list(const struct vm *vm, bool json)
 {
-	char when[TIME_SIZE], until[TIME_SIZE];
+	char when[UI_TIME_SIZE], until[UI_TIME_SIZE];
 	json_t *guests = json ? json_array() : NULL;
 	struct table *t = table_new(3);
 	struct removed *entries;
@@ -43,8 +33,8 @@ static int list(const struct vm *vm, bool json)
 	table_add(t, "DESTROYED");
 	table_add(t, "KEPT UNTIL");
 	for (size_t i = 0; i < count; i++) {
-		format_time(entries[i].when, when, sizeof(when));
-		format_time(entries[i].when + REMOVED_DAYS * 86400, until, sizeof(until));
+		ui_time(entries[i].when, when);
+		ui_time(entries[i].when + REMOVED_DAYS * 86400, until);
 		table_add(t, "%s", entries[i].name);
 		table_add(t, "%s", when);
 		table_add(t, "%s", until);

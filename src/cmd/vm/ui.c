@@ -108,6 +108,14 @@ int ui_json_option(int argc, char **argv, bool *json)
 	return 0;
 }
 
+void ui_time(time_t t, char out[UI_TIME_SIZE])
+{
+	struct tm tm;
+
+	if (!localtime_r(&t, &tm) || !strftime(out, UI_TIME_SIZE, "%FT%T%z", &tm))
+		out[0] = '\0';
+}
+
 void ui_bytes(uint64_t bytes, char *out, size_t size)
 {
 	const char *units = "BKMGT";

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "manager/run.h"
 #include "manager/store.h"
@@ -94,6 +95,9 @@ int ui_usage(const struct vm *vm);
  */
 #define UI_NO (-1)
 int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Local time as ISO 8601 with the zone. */
+#define UI_TIME_SIZE 64
+void ui_time(time_t t, char out[UI_TIME_SIZE]);
 /* "1168134144 (1.087G)" */
 void ui_bytes(uint64_t bytes, char *out, size_t size);
 /* getopt; an option that the verb lacks has been reported when this returns '?'. */
@@ -107,7 +111,9 @@ int ui_json_option(int argc, char **argv, bool *json);
 struct gconf;
 struct json_t;
 
-/* Whether the value of tags holds a tag (tags.c); all of them as an array. */
+/* The next word of the value of tags (may be NULL), which moves on; NULL: no more (tags.c). */
+const char *vm_next_tag(const char **tags, size_t *len);
+/* Whether the value of tags holds a tag; all of them as an array. */
 bool vm_has_tag(const char *tags, const char *tag);
 struct json_t *vm_tags_json(const char *tags);
 

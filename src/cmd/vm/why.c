@@ -239,6 +239,7 @@ static void judge_console(const struct guest *g, struct reason *r)
 static void judge_running(const struct guest *g, const struct run_state *state, struct reason *r)
 {
 	char reply[4096], text[256] = "";
+	bool found;
 
 	if (ctl_command(g, "status", ANSWER_MS, reply, sizeof(reply), NULL) < 0) {
 		set(r, "silent", "it runs, but its khyve (pid %d) does not answer",
@@ -247,14 +248,15 @@ static void judge_running(const struct guest *g, const struct run_state *state, 
 	}
 	(void)ctl_value(reply, "state", text, sizeof(text));
 	set(r, "running", "it runs");
-	if (strcmp(text, "paused") == 0)
+	if (strcmp(text, "paused") == 0) {
 		set(r, "paused", "it is paused");
-	else if (strcmp(text, "waiting") == 0)
+	} else if (strcmp(text, "waiting") == 0) {
+		found = ctl_value(reply, "vnc", text, sizeof(text)) == 0;
 		set(r, "waiting", "it waits for a VNC client%s%s before it boots",
-		    ctl_value(reply, "vnc", text, sizeof(text)) == 0 ? " on " : "",
-		    ctl_value(reply, "vnc", text, sizeof(text)) == 0 ? text : "");
-	else
+		    found ? " on " : "", found ? text : "");
+	} else {
 		judge_console(g, r);
+	}
 }
 
 int verb_why(struct vm *vm, int argc, char **argv)
