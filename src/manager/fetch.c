@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/storage.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -459,7 +460,7 @@ int fetch_file(const char *from, const struct fetch_opts *o, struct err *err)
 		close(in);
 		return r;
 	}
-	r = file_copy(in, out);
+	r = storage_copy(in, out, NULL);
 	if (r < 0)
 		err_set(err, r, "cannot copy %s: %s", from, strerror(-r));
 	if (r == 0)

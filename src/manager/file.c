@@ -10,16 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <linux/fs.h>
 
 #include "util/err.h"
 #include "util/fd.h"
 
-#define COPY_CHUNK (1u << 20)
 /* Deeper trees are nobody's guest: the bound keeps a hostile tree from using up the stack. */
 #define TREE_DEPTH 64
 
@@ -182,39 +178,6 @@ static int remove_tree(int dirfd, const char *name, int depth)
 int file_remove_tree(int dirfd, const char *name)
 {
 	return remove_tree(dirfd, name, 0);
-}
-
-/* The plain way, for file systems and pairs of them that know no other. */
-static int copy_by_hand(int from, int to)
-{
-	char *buf = malloc(COPY_CHUNK);
-	ssize_t n;
-	int r = 0;
-
-	if (!buf)
-		return -ENOMEM;
-	while (r == 0 && (n = read(from, buf, COPY_CHUNK)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		r = n < 0 ? -errno : fd_write_full(to, buf, (size_t)n);
-	}
-	free(buf);
-	return r;
-}
-
-int file_copy(int from, int to)
-{
-	if (ioctl(to, FICLONE, from) == 0)
-		return 0;
-	for (;;) {
-		ssize_t n = copy_file_range(from, NULL, to, NULL, COPY_CHUNK * 64ul, 0);
-
-		if (n == 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
-			break;
-	}
-	return errno == ENOSPC || errno == EIO ? -errno : copy_by_hand(from, to);
 }
 
 int file_make_sparse(const char *path, uint64_t size, struct err *err)

@@ -27,8 +27,6 @@ int file_move_new(const char *from, const char *to);
 int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* Removes name below dirfd and all that is in it, following no link. -ENOENT on the way is fine. */
 int file_remove_tree(int dirfd, const char *name);
-/* Copies all bytes of from to the end of to, by reference where the file system can. */
-int file_copy(int from, int to);
 /*
  * Creates path (which must not exist) as a sparse file of size bytes, mode 0600, on disk when this
  * returns.

@@ -85,7 +85,7 @@ static int copy_file(const struct storage *st, int from_dir, int to_dir, const c
 	if (from < 0)
 		return -errno;
 	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = to < 0 ? -errno : st->copy(from, to);
+	r = to < 0 ? -errno : st->copy(from, to, NULL);
 	fd_close(&to);
 	close(from);
 	return r;

@@ -14,20 +14,24 @@
 #include <linux/fs.h>
 
 #include "manager/file.h"
+#include "manager/progress.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/macros.h"
 
 #define PIECE (1u << 20)
+/* What the kernel copies before progress is shown again. */
+#define RANGE (64 << 20)
 #define PROBE_SIZE 4096
 
-static int copy_reflink(int from, int to)
+static int copy_reflink(int from, int to, struct progress *p)
 {
+	(void)p;
 	return ioctl(to, FICLONE, from) < 0 ? -errno : 0;
 }
 
 /* The plain way, for pairs of files that the kernel does not copy by itself. */
-static int copy_by_hand(int from, int to, off_t at, off_t end)
+static int copy_by_hand(int from, int to, off_t at, off_t end, struct progress *p)
 {
 	char *buf = malloc(PIECE);
 	int r = buf ? 0 : -ENOMEM;
@@ -42,29 +46,32 @@ static int copy_by_hand(int from, int to, off_t at, off_t end)
 		else
 			r = fd_pwrite_full(to, buf, (size_t)n, (uint64_t)at);
 		at += n > 0 ? n : 0;
+		progress_to(p, (uint64_t)at);
 	}
 	free(buf);
 	return r;
 }
 
-static int copy_range(int from, int to, off_t at, off_t end)
+static int copy_range(int from, int to, off_t at, off_t end, struct progress *p)
 {
 	off_t out = at;
 
 	while (at < end) {
-		ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
+		ssize_t n = copy_file_range(from, &at, to, &out,
+					    (size_t)MIN(end - at, (off_t)RANGE), 0);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == ENOSPC || errno == EIO || errno == EDQUOT))
 			return -errno;
 		if (n <= 0)
-			return copy_by_hand(from, to, at, end);
+			return copy_by_hand(from, to, at, end, p);
+		progress_to(p, (uint64_t)at);
 	}
 	return 0;
 }
 
-static int copy_plain(int from, int to)
+static int copy_plain(int from, int to, struct progress *p)
 {
 	struct stat st;
 	off_t at = 0;
@@ -72,6 +79,7 @@ static int copy_plain(int from, int to)
 
 	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
 		return -errno;
+	progress_begin(p, 0, (uint64_t)st.st_size);
 	while (r == 0 && at < st.st_size) {
 		off_t data = lseek(from, at, SEEK_DATA), hole;
 
@@ -82,10 +90,15 @@ static int copy_plain(int from, int to)
 		hole = lseek(from, data, SEEK_HOLE);
 		if (hole <= data)
 			hole = st.st_size;
-		r = copy_range(from, to, data, MIN(hole, st.st_size));
+		r = copy_range(from, to, data, MIN(hole, st.st_size), p);
 		at = hole;
 	}
 	return r;
+}
+
+int storage_copy(int from, int to, struct progress *p)
+{
+	return copy_reflink(from, to, p) == 0 ? 0 : copy_plain(from, to, p);
 }
 
 static const struct storage reflink = { .kind = "reflink", .copy = copy_reflink };

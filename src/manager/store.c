@@ -306,7 +306,8 @@ int store_template(const struct store *s, const char *name, char *out, size_t si
 		       s->share);
 }
 
-int store_find_iso(const struct store *s, const char *name, char *out, size_t size)
+static int find_media(const struct store *s, const char *folder, const char *name, char *out,
+		      size_t size)
 {
 	char cwd[PATH_MAX];
 	struct stat st;
@@ -322,10 +323,20 @@ int store_find_iso(const struct store *s, const char *name, char *out, size_t si
 		return 0;
 	if (name[0] == '/' || strchr(name, '/'))
 		return -ENOENT;
-	r = file_path(out, size, "%s/.iso/%s", s->dir, name);
+	r = file_path(out, size, "%s/%s/%s", s->dir, folder, name);
 	if (r == 0 && (stat(out, &st) < 0 || !S_ISREG(st.st_mode) || access(out, R_OK) < 0))
 		r = -ENOENT;
 	return r;
+}
+
+int store_find_iso(const struct store *s, const char *name, char *out, size_t size)
+{
+	return find_media(s, ".iso", name, out, size);
+}
+
+int store_find_img(const struct store *s, const char *name, char *out, size_t size)
+{
+	return find_media(s, ".img", name, out, size);
 }
 
 int store_stage(const struct store *s, const char *name, char *out, size_t size, int *lock,

@@ -69,6 +69,8 @@ int store_template(const struct store *s, const char *name, char *out, size_t si
  * An ISO given by absolute path, relative to the working folder, or by its name in .iso. -ENOENT.
  */
 int store_find_iso(const struct store *s, const char *name, char *out, size_t size);
+/* The same for a disk image, by its name in .img. */
+int store_find_img(const struct store *s, const char *name, char *out, size_t size);
 
 /*
  * A new, empty, locked folder in .trash. *lock keeps it; close it when the folder was moved away
