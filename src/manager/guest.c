@@ -17,6 +17,7 @@
 #include "manager/guestconf.h"
 #include "manager/lock.h"
 #include "manager/plan.h"
+#include "manager/seed.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/macros.h"
@@ -149,7 +150,7 @@ static int check_spec(const struct guest_spec *spec, struct err *err)
 		return err_set(err, -EINVAL,
 			       "invalid memory size - '%.64s': give a size such as 2G",
 			       spec->memory);
-	return 0;
+	return spec->seed ? seed_check(spec->seed, err) : 0;
 }
 
 /* Fills the staging folder: file, disks, first line of the log. */
@@ -165,6 +166,8 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
 	if (r == 0)
 		r = make_disks(conf, stage, spec->disk_size, err);
+	if (r == 0 && spec->seed)
+		r = seed_fill(spec->seed, stage, name, conf, err);
 	if (r == 0)
 		r = gconf_save(conf, staged.conf, err);
 	if (r == 0)
@@ -287,7 +290,10 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	if (r < 0)
 		return r;
 	n = free_disk(g, conf, name, sizeof(name), path, sizeof(path));
-	last = n ? gconf_getf(conf, "disk%u_type", n - 1) : NULL;
+	/* Of the last one that is no CD, such as cloud-init's. */
+	last = NULL;
+	for (unsigned i = n; i-- > 0 && (!last || strcmp(last, "ahci-cd") == 0);)
+		last = gconf_getf(conf, "disk%u_type", i);
 	if (!last || str_copy(type, sizeof(type), last) < 0)
 		r = err_set(err, -EINVAL,
 			    "failed to get emulation type of the existing guest disks");

@@ -9,11 +9,13 @@
 
 struct err;
 struct gconf;
+struct seed_spec;
 
 /* What vm create takes. NULL or 0: what the template says. */
 struct guest_spec {
 	const char *template, *cpu, *memory;
 	uint64_t disk_size;
+	const struct seed_spec *seed; /* cloud-init, or NULL */
 };
 
 #define GUEST_DISK_SIZE (20ull << 30)

@@ -15,6 +15,7 @@
 #include "manager/guestconf.h"
 #include "manager/plan.h"
 #include "manager/run.h"
+#include "manager/seed.h"
 #include "manager/snapshot.h"
 #include "manager/snapshot_priv.h"
 #include "util/err.h"
@@ -261,6 +262,8 @@ int snapshot_clone(const struct store *s, const struct guest *g, const char *nam
 	r = store_stage(s, to, stage, sizeof(stage), &stage_lock, err);
 	if (r == 0) {
 		r = fill_clone(s, from, from_conf, stage, to, err);
+		if (r == 0)
+			r = seed_clone(g->dir, stage, err);
 		if (r == 0)
 			r = guest_move(stage, &made, err);
 		if (r == 0)

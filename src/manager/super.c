@@ -29,6 +29,7 @@
 #include "manager/port.h"
 #include "manager/rtnl.h"
 #include "manager/run.h"
+#include "manager/seed.h"
 #include "manager/switch.h"
 #include "manager/tap.h"
 #include "manager/usernet.h"
@@ -539,7 +540,9 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 		fd_close(&port_lock);
 		return r;
 	}
-	r = plan_make(&plan, s->g, conf, &opts, err);
+	r = seed_make(s->g, conf, err);
+	if (r == 0)
+		r = plan_make(&plan, s->g, conf, &opts, err);
 	if (r == 0) {
 		const char *reset = gconf_get(conf, "on_restart"),
 			   *fault = gconf_get(conf, "on_fault");

@@ -18,6 +18,7 @@
 #include "manager/nat.h"
 #include "manager/plan.h"
 #include "manager/removed.h"
+#include "manager/seed.h"
 #include "manager/switch.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -33,14 +34,40 @@ int vm_find(const struct vm *vm, const char *name, struct guest *out)
 	return r < 0 ? ui_error("%s doesn't appear to be a valid virtual machine", name) : 0;
 }
 
+/* What is only for guests with cloud-init. */
+static int check_cloud(bool cloud, const struct seed_spec *seed)
+{
+	const char *what = seed->key	     ? "injecting public key"
+			   : seed->user_data ? "user-data file"
+			   : seed->network   ? "network config"
+					     : NULL;
+
+	return cloud || !what
+		       ? 0
+		       : ui_error("cloud-init is required for %s. Use -C to enable it.", what);
+}
+
 int verb_create(struct vm *vm, int argc, char **argv)
 {
 	struct guest_spec spec = { 0 };
+	struct seed_spec seed = { 0 };
 	struct err err;
 	int c;
 
-	while ((c = ui_option(argc, argv, "t:s:c:m:d:")) != -1) {
+	while ((c = ui_option(argc, argv, "t:s:c:m:d:Ck:u:n:")) != -1) {
 		switch (c) {
+		case 'C':
+			spec.seed = &seed;
+			break;
+		case 'k':
+			seed.key = optarg;
+			break;
+		case 'u':
+			seed.user_data = optarg;
+			break;
+		case 'n':
+			seed.network = optarg;
+			break;
 		case 't':
 			spec.template = optarg;
 			break;
@@ -64,6 +91,8 @@ int verb_create(struct vm *vm, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return ui_usage(vm);
+	if (check_cloud(spec.seed, &seed))
+		return VM_FAILED;
 	return guest_create(&vm->store, argv[optind], &spec, &err) < 0 ? ui_error("%s", err.text)
 								       : 0;
 }

@@ -37,12 +37,18 @@ static const struct verb verbs[] = {
 	  "--json  for programs" },
 	{ "info", verb_info, NEED_STORE, "info [--json] [NAME...]", "--json  for programs" },
 	{ "create", verb_create, NEED_CHANGE,
-	  "create [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] NAME",
+	  "create [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] NAME\n"
+	  "create -C [-k KEYFILE | -u USERDATA] [-n NETCONFIG] ... NAME",
 	  "-t TEMPLATE  file in .templates or one that comes with khyve (default: default)\n"
 	  "-s SIZE      size of the first disk, such as 20G\n"
 	  "-c CPUS      number of virtual processors\n"
 	  "-m MEMORY    memory, such as 2G\n"
-	  "-d STORE     datastore (only 'default' exists)" },
+	  "-d STORE     datastore (only 'default' exists)\n"
+	  "-C           the guest has cloud-init: give it a CD with its first settings\n"
+	  "-k KEYFILE   public keys that may log in\n"
+	  "-u USERDATA  user-data of your own\n"
+	  "-n NETCONFIG options with ; between: interface= ip= gateway4= gateway6= nameservers=\n"
+	  "             searchdomains= hostname=" },
 	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
 	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME\ndestroy NAME@SNAPSHOT",
 	  "-f  do not ask, and remove it for good: it does not go to the trash" },
