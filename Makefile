@@ -33,6 +33,7 @@ bench: all
 	@tools/deps.sh test
 	@bench/run
 	@bench/net
+	@bench/vm_list $(B)
 
 fuzz:
 	@tools/deps.sh test

@@ -417,7 +417,7 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 	int r = check_opts(o, err);
 
 	if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
-		r = err_set(err, -ENOMEM, "cannot start libcurl");
+		r = err_set(err, -ENOMEM, "cannot start libcurl: is it installed?");
 	if (r < 0)
 		return r;
 	r = open_part(&f, err);

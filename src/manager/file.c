@@ -99,6 +99,21 @@ int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode
 	return r < 0 ? err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
 }
 
+int file_write_new(const char *path, const void *buf, size_t len, mode_t mode, struct err *err)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode), r;
+
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
+	r = write_temp(fd, buf, len, mode);
+	close(fd);
+	if (r < 0) {
+		unlink(path);
+		err_set(err, r, "cannot write %s: %s", path, strerror(-r));
+	}
+	return r;
+}
+
 int file_move_new(const char *from, const char *to)
 {
 	int r = 0;
@@ -187,7 +202,7 @@ int file_make_sparse(const char *path, uint64_t size, struct err *err)
 
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make disk image %s: %s", path, strerror(errno));
-	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0)
+	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0)
 		r = err_set(err, -errno, "failed to create sparse file for disk image %s: %s", path,
 			    strerror(errno));
 	close(fd);

@@ -19,6 +19,11 @@ const char *file_base(const char *path);
  * never half.
  */
 int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
+/*
+ * Puts the bytes on disk in a file that nobody looks at yet, such as one in .trash. With it goes
+ * what was made in its folder before.
+ */
+int file_write_new(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
 /* Writes back a folder's entries. A failure means that a rename may be lost in a power cut. */
 int file_sync_dir(const char *dir);
 /* Renames a folder to a name that nothing has: -EEXIST, never replaces. */
@@ -28,8 +33,8 @@ int file_make_dirs(const char *path, mode_t mode, struct err *err);
 /* Removes name below dirfd and all that is in it, following no link. -ENOENT on the way is fine. */
 int file_remove_tree(int dirfd, const char *name);
 /*
- * Creates path (which must not exist) as a sparse file of size bytes, mode 0600, on disk when this
- * returns.
+ * Creates path (which must not exist) as a sparse file of size bytes, mode 0600. It is on disk when
+ * a file of its folder that names it is.
  */
 int file_make_sparse(const char *path, uint64_t size, struct err *err);
 

@@ -158,7 +158,8 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 		      const struct guest_spec *spec, struct err *err)
 {
 	struct guest staged;
-	char mac[24];
+	char mac[24], *text;
+	size_t len;
 	int r = set_identity(conf, spec, mac, sizeof(mac), err);
 
 	if (r == 0 && (file_path(staged.dir, sizeof(staged.dir), "%s", stage) < 0 ||
@@ -169,9 +170,23 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 	if (r == 0 && spec->seed)
 		r = seed_fill(spec->seed, stage, name, conf, err);
 	if (r == 0)
-		r = gconf_save(conf, staged.conf, err);
-	if (r == 0)
 		glog_write(&staged, "generated static mac %s", mac);
+	text = r == 0 ? gconf_text(conf, &len) : NULL;
+	if (r == 0)
+		r = text ? file_write_new(staged.conf, text, len, 0600, err)
+			 : err_set(err, -ENOMEM, "%s: out of memory", stage);
+	free(text);
+	return r;
+}
+
+static int move_made(const char *stage, const struct guest *g, struct err *err)
+{
+	int r = file_move_new(stage, g->dir);
+
+	if (r == -EEXIST)
+		err_set(err, r, "virtual machine already exists in %s", g->dir);
+	else if (r < 0)
+		err_set(err, r, "cannot make %s: %s", g->dir, strerror(-r));
 	return r;
 }
 
@@ -206,8 +221,12 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 		return r;
 	}
 	r = fill_stage(conf, stage, name, spec, err);
+	/*
+	 * All of it is on disk, so that a power cut leaves the whole guest or none. That the name is
+	 * there too is worth no second wait for the disk.
+	 */
 	if (r == 0)
-		r = guest_move(stage, &g, err);
+		r = move_made(stage, &g, err);
 	if (r < 0)
 		(void)file_remove_tree(AT_FDCWD, stage);
 	fd_close(&lock);

@@ -111,7 +111,8 @@ static int read_to_end(int fd, size_t hint, size_t max, char **out, size_t *len)
 			free(buf);
 			return -EFBIG;
 		}
-		if (n == 0) {
+		/* A regular file that ends where it said it would need not be asked again. */
+		if (n == 0 || (hint && used == hint && used < size)) {
 			buf[used] = '\0';
 			*out = buf;
 			*len = used;

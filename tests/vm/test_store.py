@@ -208,6 +208,25 @@ def test_list_is_quick(s):
     true(best < 1, "vm list of 1001 guests takes longer than a second")
 
 
+def test_system_calls(s):
+    """What commands ask of the kernel: times depend on the machine, these do not."""
+    s.ok("init")
+    for n in range(100):
+        os.mkdir(s.path(f"guest{n:02}"))
+        s.write(s.path(f"guest{n:02}", f"guest{n:02}.conf"), MINIMAL)
+    base = _calls(s, "version").count("\n")
+    true(base < 130, f"vm version: {base} system calls; which library is that heavy?")
+    listed = _calls(s, "list").count("\n")
+    true(listed < base + 100 * 9 + 50, f"vm list of 100 guests: {listed} system calls")
+    made = _calls(s, "create", "-s", "1G", "made")
+    eq(len(re.findall(r"\b(?:fsync|fdatasync|syncfs|sync)\(", made)), 1, "vm create waits once for the disk")
+
+
+def _calls(s, *args):
+    r = subprocess.run(["strace", VM, *args], env=s.env, cwd=s.top, capture_output=True, text=True, check=True)
+    return r.stderr
+
+
 def _time(s):
     start = time.time()
     s.ok("list")
