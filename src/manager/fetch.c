@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/progress.h"
 #include "manager/storage.h"
-#include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/macros.h"
@@ -28,14 +28,13 @@
 #define STALL_SECONDS 60
 #define CONNECT_SECONDS 30
 #define REDIRECTS 10
-#define PROGRESS_NS (500 * NS_PER_MS)
 #define VALIDATOR_MAX 256
 
 struct fetch {
 	const struct fetch_opts *o;
 	char part[PATH_MAX], note[PATH_MAX];
 	int fd;
-	uint64_t have, total; /* bytes in the part file, of the whole file */
+	uint64_t have; /* bytes in the part file */
 	uint64_t asked; /* offset that this try began at */
 	/* What tells the server's file from a changed one: an ETag, else a date. */
 	char validator[VALIDATOR_MAX], seen[VALIDATOR_MAX];
@@ -43,7 +42,6 @@ struct fetch {
 	char text[CURL_ERROR_SIZE];
 	int write_error;
 	bool began; /* the answer's body has started */
-	uint64_t shown_ns, start_ns;
 };
 
 bool fetch_is_url(const char *text)
@@ -143,7 +141,7 @@ static int begin_body(struct fetch *f)
 		if (ftruncate(f->fd, 0) < 0)
 			return -errno;
 	}
-	f->total = length >= 0 ? f->have + (uint64_t)length : 0;
+	progress_begin(f->o->progress, f->have, length >= 0 ? f->have + (uint64_t)length : 0);
 	if (strcmp(f->seen, f->validator) != 0 || !f->asked) {
 		(void)str_copy(f->validator, sizeof(f->validator), f->seen);
 		r = file_write_atomic(f->note, f->seen, strlen(f->seen), 0600, NULL);
@@ -164,32 +162,15 @@ static size_t on_body(char *data, size_t one, size_t len, void *arg)
 		return 0;
 	}
 	f->have += len;
+	progress_to(f->o->progress, f->have);
 	return len;
 }
 
-static int on_progress(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total,
-		       curl_off_t up)
+static void set_common(CURL *c, const struct fetch_opts *o, char *text)
 {
-	struct fetch *f = arg;
-	uint64_t t = clock_mono_ns(), spent = t - f->start_ns;
+	static const long resolve[] = { [4] = CURL_IPRESOLVE_V4, [6] = CURL_IPRESOLVE_V6 };
 
-	(void)total;
-	(void)up_total;
-	(void)up;
-	if (!f->o->progress || !f->began || t - f->shown_ns < PROGRESS_NS)
-		return 0;
-	f->shown_ns = t;
-	f->o->progress(f->o->arg, f->have, f->total,
-		       spent ? (uint64_t)((double)now * 1e9 / (double)spent) : 0);
-	return 0;
-}
-
-static void set_options(struct fetch *f, char *range, size_t size, struct curl_slist **headers)
-{
-	CURL *c = f->curl;
-	char *line;
-
-	curl_easy_setopt(c, CURLOPT_URL, f->o->url);
+	curl_easy_setopt(c, CURLOPT_URL, o->url);
 	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https,ftp,ftps");
 	curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
@@ -200,14 +181,21 @@ static void set_options(struct fetch *f, char *range, size_t size, struct curl_s
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
-	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, f->text);
+	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, text);
+	if (o->ip)
+		curl_easy_setopt(c, CURLOPT_IPRESOLVE, resolve[o->ip]);
+}
+
+static void set_options(struct fetch *f, char *range, size_t size, struct curl_slist **headers)
+{
+	CURL *c = f->curl;
+	char *line;
+
+	set_common(c, f->o, f->text);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, f);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, f);
-	curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-	curl_easy_setopt(c, CURLOPT_XFERINFODATA, f);
-	curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
 	f->asked = f->validator[0] ? f->have : 0;
 	if (!f->asked || file_path(range, size, "%llu-", (unsigned long long)f->asked) < 0)
 		return;
@@ -252,7 +240,6 @@ static int try_once(struct fetch *f, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	f->began = false;
 	f->text[0] = '\0';
-	f->start_ns = clock_mono_ns();
 	if (!f->validator[0] && f->have && restart_part(f) < 0)
 		f->write_error = -EIO;
 	set_options(f, range, sizeof(range), &headers);
@@ -313,6 +300,10 @@ static int open_part(struct fetch *f, struct err *err)
 	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 || fstat(f->fd, &st) < 0 ||
 	    stat(f->part, &named) < 0 || st.st_ino != named.st_ino)
 		return err_set(err, -EEXIST, "%s is being fetched already", f->o->path);
+	if (st.st_size == 0 && access(f->o->path, F_OK) == 0) {
+		unlink(f->part);
+		return err_set(err, -EEXIST, "%s has been fetched meanwhile", f->o->path);
+	}
 	f->have = (uint64_t)st.st_size;
 	if (fd_read_file(f->note, VALIDATOR_MAX - 1, &note, &len) == 0) {
 		(void)str_copy(f->validator, sizeof(f->validator), note);
@@ -375,8 +366,7 @@ static int check_sum(int fd, const char *checksum, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot check the checksum: %s", strerror(-r));
 	if (strcasecmp(want, have) != 0)
-		return err_set(err, -EBADMSG, "wrong checksum: the file has %s; nothing is kept",
-			       have);
+		return err_set(err, -EBADMSG, "wrong checksum: the file has %s", have);
 	return 0;
 }
 
@@ -387,8 +377,10 @@ static int finish(int fd, const char *temp, const struct fetch_opts *o, struct e
 	const char *base = file_base(o->path);
 	int r = check_sum(fd, o->checksum, err);
 
-	if (r == -EBADMSG)
+	if (r == -EBADMSG) {
 		unlink(temp);
+		(void)err_prefix(err, r, "%s is not kept", base);
+	}
 	if (r < 0)
 		return r;
 	if (fchmod(fd, 0644) < 0 || fsync(fd) < 0 || rename(temp, o->path) < 0)
@@ -427,8 +419,8 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 		r = finish(f.fd, f.part, o, err);
 	if (r == 0 || r == -EBADMSG)
 		unlink(f.note);
-	if (r == 0 && o->progress)
-		o->progress(o->arg, f.have, f.have, 0);
+	if (r == 0)
+		progress_end(o->progress);
 	/* A part that cannot be continued is no use. */
 	if (r < 0 && r != -EEXIST && f.fd >= 0 && (!f.have || !f.validator[0])) {
 		unlink(f.part);
@@ -460,14 +452,86 @@ int fetch_file(const char *from, const struct fetch_opts *o, struct err *err)
 		close(in);
 		return r;
 	}
-	r = storage_copy(in, out, NULL);
+	r = storage_copy(in, out, o->progress);
 	if (r < 0)
 		err_set(err, r, "cannot copy %s: %s", from, strerror(-r));
 	if (r == 0)
 		r = finish(out, temp, o, err);
+	if (r == 0)
+		progress_end(o->progress);
 	if (r < 0)
 		unlink(temp);
 	close(in);
 	close(out);
 	return r;
+}
+
+int fetch_check(const char *path, const char *checksum, struct err *err)
+{
+	struct fetch_opts o = { .path = path, .checksum = checksum };
+	int fd, r = check_opts(&o, err);
+
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot read %s: %s", path, strerror(errno));
+	r = check_sum(fd, checksum, err);
+	close(fd);
+	return r;
+}
+
+/* --- short texts --- */
+
+struct text {
+	char *data;
+	size_t len, max;
+};
+
+static size_t on_text(char *data, size_t one, size_t len, void *arg)
+{
+	struct text *t = arg;
+	char *more;
+
+	(void)one;
+	if (len > t->max - t->len)
+		return 0;
+	more = realloc(t->data, t->len + len + 1);
+	if (!more)
+		return 0;
+	memcpy(more + t->len, data, len);
+	t->data = more;
+	t->len += len;
+	more[t->len] = '\0';
+	return len;
+}
+
+int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, struct err *err)
+{
+	struct text t = { .max = max };
+	char text[CURL_ERROR_SIZE] = "";
+	CURLcode code = CURLE_FAILED_INIT;
+	CURL *c = NULL;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
+		c = curl_easy_init();
+	if (c) {
+		set_common(c, o, text);
+		curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_text);
+		curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+		code = curl_easy_perform(c);
+		curl_easy_cleanup(c);
+		curl_global_cleanup();
+	}
+	if (code == CURLE_OK && t.data) {
+		*out = t.data;
+		*len = t.len;
+		return 0;
+	}
+	free(t.data);
+	if (code == CURLE_OK || code == CURLE_HTTP_RETURNED_ERROR ||
+	    code == CURLE_REMOTE_FILE_NOT_FOUND)
+		return err_set(err, -ENOENT, "there is no %s", o->url);
+	return err_set(err, -EIO, "cannot fetch %s: %s", o->url,
+		       text[0] ? text : curl_easy_strerror(code));
 }

@@ -8,16 +8,13 @@
 #include <stdint.h>
 
 struct err;
+struct progress;
 
 struct fetch_opts {
 	const char *url, *path;
 	const char *checksum; /* [sha256:|sha512:]HEX, NULL: none */
-	/*
-	 * Called about twice a second with the bytes so far, the total (0: unknown) and bytes per
-	 * second; may be NULL.
-	 */
-	void (*progress)(void *arg, uint64_t have, uint64_t total, uint64_t rate);
-	void *arg;
+	int ip; /* 4 or 6: by that protocol only; 0: either */
+	struct progress *progress; /* may be NULL */
 };
 
 /* True if text is something that fetch_url takes. */
@@ -36,5 +33,9 @@ int fetch_name(const char *url, char *out, size_t size);
 int fetch_url(const struct fetch_opts *o, struct err *err);
 /* Copies a local file to path, under a temporary name first. */
 int fetch_file(const char *from, const struct fetch_opts *o, struct err *err);
+/* What o->url has, at most max bytes, malloc'ed and NUL-terminated behind len. -ENOENT: nothing. */
+int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, struct err *err);
+/* -EBADMSG if the file does not have that checksum; -EINVAL if it is none. */
+int fetch_check(const char *path, const char *checksum, struct err *err);
 
 #endif

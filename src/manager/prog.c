@@ -79,7 +79,7 @@ static int wait_for(pid_t pid)
 		if (errno != EINTR)
 			return -errno;
 	}
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
 /* What a program that failed has said, less where in its standard input. */
@@ -96,7 +96,7 @@ static void set_failure(const char *name, int fd, struct err *err)
 	free(text);
 }
 
-int prog_run(const char *const *argv, const char *input, char **out, struct err *err)
+int prog_status(const char *const *argv, const char *input, char **out, struct err *err)
 {
 	int fds[3] = { -1, -1, -1 }, r;
 	char path[PATH_MAX], *text;
@@ -122,10 +122,10 @@ int prog_run(const char *const *argv, const char *input, char **out, struct err 
 		err_set(err, r, "cannot run %s: %s", argv[0], strerror(-r));
 	if (pid > 0) {
 		r = wait_for(pid);
-		if (r < 0)
+		if (r)
 			set_failure(argv[0], fds[2], err);
 	}
-	if (r == 0 && out) {
+	if (r >= 0 && out) {
 		text = read_all(fds[1]);
 		if (text)
 			*out = text;
@@ -135,4 +135,16 @@ int prog_run(const char *const *argv, const char *input, char **out, struct err 
 	for (int i = 0; i < 3; i++)
 		fd_close(&fds[i]);
 	return r;
+}
+
+int prog_run(const char *const *argv, const char *input, char **out, struct err *err)
+{
+	char *text = NULL;
+	int r = prog_status(argv, input, out ? &text : NULL, err);
+
+	if (r == 0 && out)
+		*out = text;
+	else
+		free(text);
+	return r > 0 ? -EIO : r;
 }

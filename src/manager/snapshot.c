@@ -48,13 +48,6 @@ int snapshot_path(const struct guest *g, const char *name, char *out, size_t siz
 		       : 0;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-	size_t len = strlen(name), tail = strlen(end);
-
-	return len >= tail && strcmp(name + len - tail, end) == 0;
-}
-
 bool snapshot_is_part(const char *name)
 {
 	static const char *const others[] = { RUN_CONSOLE, RUN_RESTART, RUN_OFF, RUN_CONF,
@@ -70,7 +63,7 @@ bool snapshot_is_part(const char *name)
 			return false;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
-		if (ends_with(name, ends[i]))
+		if (str_ends(name, ends[i]))
 			return false;
 	}
 	return true;

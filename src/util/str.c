@@ -155,6 +155,13 @@ bool str_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+bool str_ends(const char *s, const char *end)
+{
+	size_t len = strlen(s), tail = strlen(end);
+
+	return len >= tail && strcmp(s + len - tail, end) == 0;
+}
+
 /* Insertions, deletions, substitutions and swaps of neighbours that turn a into b; case does not count. */
 static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
 {

@@ -23,6 +23,7 @@ int str_copy(char *dst, size_t size, const char *src);
 /* malloc'ed printf; NULL when out of memory. */
 char *str_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool str_starts(const char *s, const char *prefix);
+bool str_ends(const char *s, const char *end);
 
 /* The candidate nearest to s by edit distance, or NULL when none is near enough to be worth suggesting. */
 const char *str_nearest(const char *s, const char *const *candidates, size_t n);

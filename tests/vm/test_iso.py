@@ -3,83 +3,15 @@
 # Copyright (c) 2026 the khyve authors
 """Tests of vm iso: files, and servers that behave well and badly."""
 import hashlib
-import http.server
 import os
 import pty
-import re
 import subprocess
 import sys
-import threading
 
 from harness import VM, Failed, cases_of, eq, match, run, true
+from media_server import DATA, Server
 
-DATA = bytes(range(256)) * 4096
 SUM = hashlib.sha256(DATA).hexdigest()
-
-
-class Server:
-    """A server on a loopback port whose moods tests choose."""
-
-    def __init__(self, data=DATA):
-        self.data, self.etag, self.ranges = data, '"one"', True
-        self.cut = None  # close the connection after that many bytes, once
-        self.always = None  # the same, each time
-        self.lie = 0  # announce that many bytes more than there are
-        self.status = None
-        self.requests = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def do_GET(self):
-                outer.answer(self)
-
-        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_address[1]}"
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-
-    def answer(self, h):
-        self.requests.append((h.path, h.headers.get("Range"), h.headers.get("If-Range")))
-        if h.path.startswith("/moved"):
-            h.send_response(302)
-            h.send_header("Location", "/there/other.iso")
-            h.send_header("Content-Length", "0")
-            h.end_headers()
-            return
-        if self.status:
-            h.send_error(self.status)
-            return
-        start, code = 0, 200
-        m = re.fullmatch(r"bytes=(\d+)-", h.headers.get("Range", ""))
-        if m and self.ranges and h.headers.get("If-Range") == self.etag:
-            start, code = int(m.group(1)), 206
-        if start >= len(self.data) and code == 206:
-            h.send_error(416)
-            return
-        body = self.data[start:]
-        h.send_response(code)
-        if self.etag:
-            h.send_header("ETag", self.etag)
-        if code == 206:
-            h.send_header("Content-Range", f"bytes {start}-{len(self.data) - 1}/{len(self.data)}")
-        h.send_header("Content-Length", str(len(body) + self.lie))
-        h.end_headers()
-        if self.cut is not None:
-            body, self.cut = body[:self.cut], None
-            h.close_connection = True
-        if self.always:
-            body = body[:self.always]
-        if self.lie or self.always:
-            h.close_connection = True
-        h.wfile.write(body)
-
-    def close(self):
-        self.httpd.shutdown()
-        self.httpd.server_close()
 
 
 def files(s):
@@ -113,7 +45,7 @@ def test_local_checksum(s):
     path = os.path.join(s.top, "a.iso")
     with open(path, "wb") as f:
         f.write(DATA)
-    match(s.fails("iso", path, "0" * 64), f"wrong checksum: the file has {SUM}; nothing is kept")
+    match(s.fails("iso", path, "0" * 64), f"a.iso is not kept: wrong checksum: the file has {SUM}")
     match(s.fails("iso", path, "abc"), "'abc' is not a checksum")
     match(s.fails("iso", path, "sha512:" + SUM), "is not a checksum")
     eq(files(s), [])
@@ -125,7 +57,7 @@ def test_fetch(s):
     server = Server()
     s.ok("init")
     r = s.vm("iso", server.url + "/x/My%20Disc.iso?token=1#top", SUM, status=0)
-    eq((r.out, r.err), ("", ""), "quiet when nobody watches")
+    eq((r.out, r.err), ("My Disc.iso: it has the checksum that was given\n", ""), "no progress when nobody watches")
     eq((files(s), content(s, "My Disc.iso")), (["My Disc.iso"], DATA))
     s.ok("iso", server.url + "/moved.iso", hashlib.sha512(DATA).hexdigest())
     eq(content(s, "moved.iso"), DATA)
@@ -192,7 +124,7 @@ def test_fetch_errors(s):
           "returned error: 404")
     eq(files(s), [])
     server.status = None
-    match(s.fails("iso", server.url + "/a.iso", "1" * 64), "wrong checksum: .*; nothing is kept")
+    match(s.fails("iso", server.url + "/a.iso", "1" * 64), "a.iso is not kept: wrong checksum: ")
     eq(files(s), [])
     match(s.fails("iso", server.url + "/a.iso", "xyz"), "'xyz' is not a checksum")
     server.close()
@@ -225,8 +157,9 @@ def test_fetch_of_an_unfinished_file_is_kept(s):
 def test_fetch_twice_at_a_time(s):
     server = Server()
     s.ok("init")
-    ps = [s.popen("iso", server.url + "/a.iso", SUM, stderr=subprocess.DEVNULL) for _ in range(6)]
-    true(0 in [p.wait() for p in ps], "one of them fetches it")
+    ps = [s.popen("iso", server.url + "/a.iso", SUM, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+          for _ in range(6)]
+    eq(sorted(p.wait() for p in ps), [0, 1, 1, 1, 1, 1], "one of them fetches it")
     eq((files(s), content(s, "a.iso")), (["a.iso"], DATA))
     server.close()
 
@@ -235,13 +168,12 @@ def test_progress_on_a_terminal(s):
     server = Server()
     s.ok("init")
     master, slave = pty.openpty()
-    p = s.popen("iso", server.url + "/a.iso", stdout=slave)
+    p = s.popen("iso", server.url + "/a.iso", stdout=slave, stderr=subprocess.DEVNULL)
     p.wait(timeout=30)
     os.close(slave)
     out = os.read(master, 65536).decode()
     os.close(master)
-    match(out, r"a\.iso +100% of 1049 kB")
-    true(out.endswith("\r\n"), repr(out))
+    match(out, r"a\.iso +\[#{16}\] 100% of 1049 kB\x1b\[K\r\n$")
     server.close()
 
 

@@ -22,6 +22,13 @@
 static int verb_help(struct vm *vm, int argc, char **argv);
 static int verb_version(struct vm *vm, int argc, char **argv);
 
+#define MEDIA_OPTIONS                                                                   \
+	"-4, -6          fetch by IPv4 or by IPv6 only\n"                               \
+	"-d STORE        datastore (only 'default' exists)\n"                           \
+	"--sha256 HASH   what the file has to be; a CHECKSUM may also be of SHA-512\n"  \
+	"--keyring FILE  the checksums beside it have to be signed by a key of these\n" \
+	"--json          for programs"
+
 static const struct verb verbs[] = {
 	{ "init", verb_init, NEED_CONFIG, "init", NULL },
 	{ "get", verb_get, NEED_STORE,
@@ -87,8 +94,14 @@ static const struct verb verbs[] = {
 	  "-k          switch off those that are not off by then" },
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
-	{ "iso", verb_iso, NEED_CHANGE, "iso [--json]\niso URL|FILE [CHECKSUM]",
-	  "--json  for programs" },
+	{ "iso", verb_iso, NEED_CHANGE,
+	  "iso [-d STORE] [--json]\n"
+	  "iso [-46] [-d STORE] [--sha256 HASH] [--keyring FILE] URL|FILE [CHECKSUM]",
+	  MEDIA_OPTIONS },
+	{ "img", verb_img, NEED_CHANGE,
+	  "img [-d STORE] [--json]\n"
+	  "img [-46] [-d STORE] [--sha256 HASH] [--keyring FILE] URL|FILE [CHECKSUM]",
+	  MEDIA_OPTIONS },
 	{ "switch", verb_switch, NEED_STORE,
 	  "switch create [-t TYPE] [-i IFACE] [-n VLAN] [-b BRIDGE] [-m MTU] [-a CIDR] [-p] NAME\n"
 	  "switch list [--json]\n"

@@ -53,6 +53,7 @@ int verb_add(struct vm *vm, int argc, char **argv);
 int verb_remove(struct vm *vm, int argc, char **argv);
 int verb_configure(struct vm *vm, int argc, char **argv);
 int verb_iso(struct vm *vm, int argc, char **argv);
+int verb_img(struct vm *vm, int argc, char **argv);
 int verb_install(struct vm *vm, int argc, char **argv);
 int verb_start(struct vm *vm, int argc, char **argv);
 int verb_startall(struct vm *vm, int argc, char **argv);
@@ -100,6 +101,12 @@ int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void ui_time(time_t t, char out[UI_TIME_SIZE]);
 /* "1168134144 (1.087G)" */
 void ui_bytes(uint64_t bytes, char *out, size_t size);
+/*
+ * Sets up a line on the terminal that shows how far something has come: a name, which must stay, bar,
+ * rate and rest. NULL if nobody watches.
+ */
+struct progress;
+struct progress *ui_progress(struct progress *p, const char *name);
 /* getopt; an option that the verb lacks has been reported when this returns '?'. */
 int ui_option(int argc, char **argv, const char *options);
 /* The same with long options; '?' and ':' have been reported. */

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copyright (c) 2026 the khyve authors */
+#include "manager/unpack.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "manager/file.h"
+#include "manager/progress.h"
+#include "util/err.h"
+#include "util/fd.h"
+#include "util/macros.h"
+
+#define BLOCK (1u << 16)
+/* Zeroes of this size, and aligned to it, are not written. */
+#define HOLE 4096u
+
+/* The filters end a name, .tar may stand before them. */
+static const struct {
+	const char *end;
+	bool tar;
+} ends[] = {
+	{ ".tar", true },    { ".tgz", true },	   { ".txz", true },	 { ".tar.xz", true },
+	{ ".tar.gz", true }, { ".tar.bz2", true }, { ".tar.zst", true }, { ".tar.lz4", true },
+	{ ".xz", false },    { ".gz", false },	   { ".bz2", false },	 { ".zst", false },
+	{ ".lz4", false },
+};
+
+/* The end of a packed file's name, NULL if it is not packed. */
+static const char *find_end(const char *name, bool *tar)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		size_t n = strlen(ends[i].end);
+
+		if (len > n && strcasecmp(name + len - n, ends[i].end) == 0) {
+			*tar = ends[i].tar;
+			return name + len - n;
+		}
+	}
+	return NULL;
+}
+
+static bool is_gz(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 4 &&
+	       (strcasecmp(name + len - 3, ".gz") == 0 || strcasecmp(name + len - 4, ".tgz") == 0);
+}
+
+bool unpack_is_packed(const char *name)
+{
+	bool tar;
+
+	return find_end(name, &tar) != NULL;
+}
+
+bool unpack_stem(const char *name, char *out, size_t size)
+{
+	bool tar = false;
+	const char *end = find_end(name, &tar);
+
+	return end && !tar && file_path(out, size, "%.*s", (int)(end - name), name) == 0;
+}
+
+/* --- gzip: libarchive does not look at its checksums, zlib does --- */
+
+struct gz {
+	gzFile file;
+	char buf[BLOCK];
+};
+
+static la_ssize_t gz_read(struct archive *a, void *arg, const void **out)
+{
+	struct gz *z = arg;
+	int n = gzread(z->file, z->buf, sizeof(z->buf)), code = Z_OK;
+	const char *text = gzerror(z->file, &code);
+
+	*out = z->buf;
+	if (n >= 0 && code == Z_OK)
+		return n;
+	archive_set_error(a, EINVAL, "%s", code == Z_ERRNO ? strerror(errno) : text);
+	return -1;
+}
+
+static int gz_close(struct archive *a, void *arg)
+{
+	struct gz *z = arg;
+
+	(void)a;
+	gzclose(z->file);
+	free(z);
+	return ARCHIVE_OK;
+}
+
+static int open_gz(struct archive *a, const char *from)
+{
+	struct gz *z = malloc(sizeof(*z));
+	int r = ARCHIVE_FATAL;
+
+	if (!z) {
+		archive_set_error(a, ENOMEM, "out of memory");
+		return r;
+	}
+	z->file = gzopen(from, "rbe");
+	if (z->file && !gzdirect(z->file))
+		return archive_read_open(a, z, NULL, gz_read, gz_close);
+	archive_set_error(a, z->file ? EINVAL : errno, "%s",
+			  z->file ? "it is not packed" : strerror(errno));
+	if (z->file)
+		gzclose(z->file);
+	free(z);
+	return r;
+}
+
+/* --- */
+
+/* Opens the file and goes to what is in it. */
+static int open_packed(const char *from, struct archive **out, struct archive_entry **entry,
+		       struct err *err)
+{
+	struct archive *a = archive_read_new();
+	bool tar = false, gz = is_gz(from);
+	int r;
+
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	(void)find_end(from, &tar);
+	archive_read_support_filter_xz(a);
+	archive_read_support_filter_bzip2(a);
+	archive_read_support_filter_zstd(a);
+	archive_read_support_filter_lz4(a);
+	if (tar)
+		archive_read_support_format_tar(a);
+	else
+		archive_read_support_format_raw(a);
+	r = gz ? open_gz(a, from) : archive_read_open_filename(a, from, BLOCK);
+	if (r == ARCHIVE_OK)
+		do {
+			r = archive_read_next_header(a, entry);
+		} while (tar && r == ARCHIVE_OK && archive_entry_filetype(*entry) != AE_IFREG);
+	if (r == ARCHIVE_OK && (tar || gz || archive_filter_count(a) > 1)) {
+		*out = a;
+		return 0;
+	}
+	r = r == ARCHIVE_OK || r == ARCHIVE_EOF || archive_errno(a) != ENOENT ? -EBADMSG : -ENOENT;
+	err_set(err, r, "cannot unpack %s: %s", from,
+		archive_error_string(a) ? archive_error_string(a)
+					: "there is nothing in it, or it is not packed");
+	archive_read_free(a);
+	return r;
+}
+
+int unpack_name(const char *from, const char *name, char *out, size_t size, struct err *err)
+{
+	struct archive_entry *entry;
+	struct archive *a;
+	const char *inside, *dot = "";
+	bool tar;
+	int len = (int)(find_end(name, &tar) - name), r;
+
+	if (unpack_stem(name, out, size))
+		return 0;
+	r = open_packed(from, &a, &entry, err);
+	if (r < 0)
+		return r;
+	inside = archive_entry_pathname(entry);
+	inside = inside ? strrchr(file_base(inside), '.') : NULL;
+	if (inside && strlen(inside) < 8)
+		dot = inside;
+	/* A name that says already what it is needs no second end. */
+	if (len > (int)strlen(dot) && strncasecmp(name + len - strlen(dot), dot, strlen(dot)) == 0)
+		dot = "";
+	r = file_path(out, size, "%.*s%s", len, name, dot);
+	while (r == 0 && archive_read_next_header(a, &entry) == ARCHIVE_OK) {
+		if (archive_entry_filetype(entry) == AE_IFREG)
+			r = err_set(err, -EINVAL,
+				    "%s holds more than one file: unpack it and give the image",
+				    from);
+	}
+	archive_read_free(a);
+	return r;
+}
+
+static bool is_zero(const char *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+static int write_sparse(int fd, const char *data, size_t len, uint64_t at)
+{
+	int r = 0;
+
+	while (r == 0 && len > 0) {
+		size_t n = MIN(len, (size_t)(HOLE - at % HOLE));
+
+		if (n != HOLE || !is_zero(data, n))
+			r = fd_pwrite_full(fd, data, n, at);
+		data += n;
+		len -= n;
+		at += n;
+	}
+	return r;
+}
+
+int unpack_file(const char *from, int fd, struct progress *progress, struct err *err)
+{
+	struct archive_entry *entry;
+	struct archive *a;
+	struct stat st = { 0 };
+	const void *data;
+	la_int64_t at;
+	uint64_t end = 0;
+	size_t len;
+	int code, r = open_packed(from, &a, &entry, err);
+
+	if (r < 0)
+		return r;
+	(void)stat(from, &st);
+	/* Of gzip only what comes out can be counted. */
+	progress_begin(progress, 0, is_gz(from) ? 0 : (uint64_t)st.st_size);
+	while ((code = archive_read_data_block(a, &data, &len, &at)) == ARCHIVE_OK && r == 0) {
+		r = write_sparse(fd, data, len, (uint64_t)at);
+		end = MAX(end, (uint64_t)at + len);
+		progress_to(progress, (uint64_t)archive_filter_bytes(a, -1));
+	}
+	if (r == 0 && code != ARCHIVE_EOF)
+		r = err_set(err, -EBADMSG, "cannot unpack %s: %s", from, archive_error_string(a));
+	else if (r < 0)
+		err_set(err, r, "cannot unpack %s: %s", from, strerror(-r));
+	if (r == 0 && archive_entry_size_is_set(entry))
+		end = MAX(end, (uint64_t)archive_entry_size(entry));
+	archive_read_free(a);
+	if (r == 0 && ftruncate(fd, (off_t)end) < 0)
+		r = err_set(err, -errno, "cannot unpack %s: %s", from, strerror(errno));
+	if (r == 0)
+		progress_end(progress);
+	return r;
+}
