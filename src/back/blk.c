@@ -13,22 +13,30 @@
 
 static bool blk_writes(const struct blk_req *r)
 {
-	return r->op == BLK_WRITE || r->op == BLK_WRITE_ZEROES || r->op == BLK_DISCARD;
+	return BIT(r->op) & (BIT(BLK_WRITE) | BIT(BLK_WRITE_ZEROES) | BIT(BLK_DISCARD));
 }
 
-bool blk_durable(const struct blk_req *r)
+static bool blk_transfers(const struct blk_req *r)
+{
+	return BIT(r->op) & (BIT(BLK_READ) | BIT(BLK_WRITE));
+}
+
+/* True for operations whose failure means that flushed data may be lost. */
+static inline bool blk_durable(const struct blk_req *r)
 {
 	return r->op == BLK_FLUSH || (blk_writes(r) && (r->flags & BLK_FUA));
 }
 
 static bool iov_sum_is(const struct blk_req *r, uint64_t want)
 {
-	uint64_t sum = 0;
+	const struct iovec *iov = r->iov, *end = iov + r->iovcnt;
 
-	for (unsigned int i = 0; i < r->iovcnt; i++)
-		if (!checked_add(sum, r->iov[i].iov_len, &sum))
+	for (; iov < end; iov++) {
+		if (iov->iov_len > want)
 			return false;
-	return sum == want;
+		want -= iov->iov_len;
+	}
+	return want == 0;
 }
 
 /* 1: to the engine, 0: nothing to do, or -errno. */
@@ -39,26 +47,26 @@ static int blk_check(const struct blk *b, const struct blk_req *r)
 			return 0;
 		return b->failed ? -EIO : 1;
 	}
-	if (blk_writes(r) && b->info.read_only)
+	if (b->info.read_only && blk_writes(r))
 		return -EROFS;
-	if (r->offset % b->info.sector || r->len % b->info.sector ||
+	if ((r->offset | r->len) & (b->info.sector - 1) ||
 	    !range_inside(r->offset, r->len, b->info.size))
 		return -EINVAL;
-	if ((r->op == BLK_READ || r->op == BLK_WRITE) && !iov_sum_is(r, r->len))
+	if (blk_transfers(r) && !iov_sum_is(r, r->len))
 		return -EINVAL;
 	if (r->op == BLK_DISCARD && !b->info.discard)
 		return -EOPNOTSUPP;
-	if (blk_writes(r) && b->failed)
+	if (b->failed && blk_writes(r))
 		return -EIO;
 	return r->len ? 1 : 0;
 }
 
 void blk_submit(struct blk *b, struct blk_req *const *reqs, size_t n)
 {
+	b->stats.accepted += n;
 	for (size_t i = 0; i < n; i++) {
 		int rc = blk_check(b, reqs[i]);
 
-		b->stats.accepted++;
 		blk_work_of(reqs[i])->b = b;
 		if (rc <= 0)
 			blk_done(reqs[i], rc);
@@ -81,33 +89,25 @@ static void blk_count(struct blk *b, const struct blk_req *r, int res)
 }
 
 /*
- * Failures are looked at before anything is told: a flush that ran beside the one that got the error must not report
- * success, because the kernel gives the error only once.
+ * A flush that ran beside the one that got the error must not report success, because the kernel gives the error only
+ * once: blk_done_step() has set failed before the first of them is told.
  */
 static void blk_tell(struct blk *b)
 {
-	struct list todo;
-	struct blk_work *w;
+	struct blk_work *w = b->done, *next;
 
-	if (list_empty(&b->done))
+	if (!w)
 		return;
-	todo = b->done;
-	todo.next->prev = todo.prev->next = &todo;
-	list_init(&b->done);
-	list_for_each(w, &todo, link)
-		if (w->res < 0 && blk_durable(blk_req_of(w)))
-			b->failed = true;
+	b->done = NULL;
+	b->done_end = &b->done;
 	if (b->enter)
 		b->enter(b->batch_arg);
-	while (!list_empty(&todo)) {
-		struct blk_req *r;
-		int res;
+	for (; w; w = next) {
+		struct blk_req *r = blk_req_of(w);
+		int res = w->res;
 
-		w = list_first(&todo, struct blk_work, link);
-		list_remove(&w->link);
-		r = blk_req_of(w);
-		res = w->res;
-		if (res == 0 && b->failed && blk_durable(r) && !b->info.read_only)
+		next = w->next;
+		if (b->failed && res == 0 && blk_durable(r) && !b->info.read_only)
 			res = -EIO;
 		blk_count(b, r, res);
 		r->done(r, res);
@@ -126,20 +126,28 @@ static void blk_idle_fn(struct loop_idle *i)
 	blk_tell(container_of(i, struct blk, idle));
 }
 
+static inline void done_append(struct blk *b, struct blk_work *w, int res)
+{
+	if (res < 0 && blk_durable(blk_req_of(w)))
+		b->failed = true;
+	w->res = res;
+	w->next = NULL;
+	*b->done_end = w;
+	b->done_end = &w->next;
+}
+
 void blk_done_step(struct blk_req *r, int res)
 {
-	struct blk_work *w = blk_work_of(r);
-
-	w->res = res;
-	list_append(&w->b->done, &w->link);
+	done_append(blk_work_of(r)->b, blk_work_of(r), res);
 }
 
 void blk_done(struct blk_req *r, int res)
 {
-	struct blk *b = blk_work_of(r)->b;
-	bool first = list_empty(&b->done);
+	struct blk_work *w = blk_work_of(r);
+	struct blk *b = w->b;
+	bool first = !b->done;
 
-	blk_done_step(r, res);
+	done_append(b, w, res);
 	/* Those before it have already asked to be told. */
 	if (first)
 		loop_post(&b->post);
@@ -149,7 +157,7 @@ void blk_init(struct blk *b, const struct blk_ops *ops, struct loop *l)
 {
 	b->ops = ops;
 	b->loop = l;
-	list_init(&b->done);
+	b->done_end = &b->done;
 	loop_post_init(l, &b->post, blk_post_fn);
 	loop_idle_add(l, &b->idle, blk_idle_fn);
 }

@@ -24,7 +24,7 @@ struct blk {
 	bool failed; /* sticky: a flush or FUA write has failed */
 	void (*enter)(void *), (*leave)(void *);
 	void *batch_arg;
-	struct list done; /* struct blk_work, results waiting to be told */
+	struct blk_work *done, **done_end; /* results waiting to be told, oldest first */
 	struct loop_post post; /* tells them */
 	struct loop_idle idle; /* tells them at the end of the step that brought them */
 };
@@ -36,6 +36,7 @@ struct blk_work {
 	struct loop_io io; /* file engines: the system call that is to be made next */
 	struct blk *b;
 	struct list link;
+	struct blk_work *next; /* in blk.done */
 	uint64_t moved; /* bytes done so far */
 	struct iovec part;
 	int res;
@@ -62,8 +63,6 @@ void blk_fini(struct blk *b);
 void blk_done(struct blk_req *r, int res);
 /* The same from a callback of the loop: told at the end of this step, in one batch with others. */
 void blk_done_step(struct blk_req *r, int res);
-/* True for operations whose failure means that flushed data may be lost. */
-bool blk_durable(const struct blk_req *r);
 
 /* blk_open.c: an open image, checked and locked. */
 struct blk_image {

@@ -387,6 +387,7 @@ static void nvme_describe(struct nvme *n)
 
 	n->block_shift = (unsigned int)__builtin_ctz(info->sector);
 	n->blocks = info->size >> n->block_shift;
+	n->blocks_max = NVME_PAGE << NVME_MDTS >> n->block_shift;
 	n->read_only = info->read_only;
 	n->write_zeroes = info->write_zeroes;
 	n->dsm = n->conf->dsm == DSM_AUTO ? info->discard : n->conf->dsm == DSM_ENABLE;

@@ -20,14 +20,16 @@ static void req_free(struct nvme_req *r)
 		n->free_bufs[n->nfree_bufs++] = r->buf;
 		r->buf = NULL;
 	}
-	n->free_reqs[n->nfree_reqs++] = r;
+	r->next_free = n->free_reqs;
+	n->free_reqs = r;
 }
 
 /* sq_run() has seen that one is free. */
 static struct nvme_req *req_new(struct nvme *n, struct nvme_sq *sq, const struct nvme_sqe *cmd)
 {
-	struct nvme_req *r = n->free_reqs[--n->nfree_reqs];
+	struct nvme_req *r = n->free_reqs;
 
+	n->free_reqs = r->next_free;
 	r->sq = sq;
 	r->cid = nvme_cid(cmd);
 	r->blk.flags = 0;
@@ -48,9 +50,9 @@ static uint16_t req_start(struct nvme *n, struct nvme_req *r)
 
 static uint16_t status_of(enum blk_op op, int res)
 {
-	switch (res) {
-	case 0:
+	if (res == 0)
 		return NVME_SC_OK;
+	switch (res) {
 	case -ENOSPC:
 	case -EDQUOT:
 		return NVME_SC_CAPACITY;
@@ -113,15 +115,14 @@ int nvme_io_init(struct nvme *n, unsigned int slots)
 
 	n->reqs = calloc(slots, sizeof(*n->reqs));
 	n->bufs = calloc(bufs, sizeof(*n->bufs));
-	n->free_reqs = calloc(slots, sizeof(struct nvme_req *));
 	n->free_bufs = calloc(bufs, sizeof(struct nvme_buf *));
 	n->batch = calloc(slots + 1, sizeof(struct blk_req *));
-	if (!n->reqs || !n->bufs || !n->free_reqs || !n->free_bufs || !n->batch)
+	if (!n->reqs || !n->bufs || !n->free_bufs || !n->batch)
 		return -ENOMEM;
 	for (unsigned int i = slots; i-- > 0;) {
 		n->reqs[i].n = n;
 		n->reqs[i].blk.done = req_done;
-		n->free_reqs[n->nfree_reqs++] = &n->reqs[i];
+		req_free(&n->reqs[i]);
 	}
 	for (unsigned int i = bufs; i-- > 0;)
 		n->free_bufs[n->nfree_bufs++] = &n->bufs[i];
@@ -133,7 +134,6 @@ void nvme_io_fini(struct nvme *n)
 	assert(n->inflight == 0);
 	free(n->reqs);
 	free(n->bufs);
-	free(n->free_reqs);
 	free(n->free_bufs);
 	free(n->batch);
 }
@@ -153,38 +153,45 @@ static uint16_t req_range(const struct nvme *n, struct nvme_req *r, const struct
 	return NVME_SC_OK;
 }
 
+/* Turns the PRPs into the request's pieces. */
+static uint16_t req_map(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+{
+	uint64_t span = r->blk.len + cmd->prp1 % NVME_PAGE;
+	bool small = span <= (uint64_t)NVME_IOV_INLINE * NVME_PAGE;
+	struct iovec *iov = small ? r->iov : req_buf(r)->u.iov;
+
+	r->blk.iov = iov;
+	return nvme_prp_map(&n->fn.dma, cmd, r->blk.len, iov,
+			    small ? NVME_IOV_INLINE : NVME_IOV_MAX, &r->blk.iovcnt);
+}
+
 /* s6.9, s6.15. */
 static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
-	bool write = (cmd->cdw0 & 0xff) == NVME_CMD_WRITE, small;
-	uint64_t len = ((cmd->cdw12 & 0xffff) + 1ull) << n->block_shift;
-	unsigned int pages;
-	struct iovec *iov;
+	bool write = (cmd->cdw0 & 0xff) == NVME_CMD_WRITE;
 	uint16_t status;
 
-	if (len > (uint64_t)NVME_PAGE << NVME_MDTS || cmd->mptr ||
-	    (write && cmd->cdw12 & NVME_RW_DTYPE_MASK))
+	if ((cmd->cdw12 & 0xffff) >= n->blocks_max || cmd->mptr)
+		return NVME_SC_INVALID_FIELD | NVME_DNR;
+	if (write && cmd->cdw12 & NVME_RW_DTYPE_MASK)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
 	status = req_range(n, r, cmd);
 	if (status)
 		return status;
 	if (write && n->read_only)
 		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
-	pages = (unsigned int)((len + cmd->prp1 % NVME_PAGE + NVME_PAGE - 1) / NVME_PAGE);
-	small = pages <= NVME_IOV_INLINE;
-	iov = small ? r->iov : req_buf(r)->u.iov;
-	status = nvme_prp_map(&n->fn.dma, cmd, len, iov, small ? NVME_IOV_INLINE : NVME_IOV_MAX,
-			      &r->blk.iovcnt);
+	status = req_map(n, r, cmd);
 	if (status)
 		return status;
-	r->blk.iov = iov;
-	r->blk.op = write ? BLK_WRITE : BLK_READ;
-	if (write && (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache))
-		r->blk.flags = BLK_FUA;
-	if (write)
+	if (write) {
+		r->blk.op = BLK_WRITE;
+		if (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache)
+			r->blk.flags = BLK_FUA;
 		n->writes++;
-	else
+	} else {
+		r->blk.op = BLK_READ;
 		n->reads++;
+	}
 	return req_start(n, r);
 }
 
@@ -267,10 +274,9 @@ static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvm
 	uint8_t opcode = cmd->cdw0 & 0xff;
 	bool here = cmd->nsid == 1;
 
-	switch (opcode) {
-	case NVME_CMD_READ:
-	case NVME_CMD_WRITE:
+	if (opcode == NVME_CMD_READ || opcode == NVME_CMD_WRITE)
 		return here ? io_transfer(n, r, cmd) : INVALID_NS;
+	switch (opcode) {
 	case NVME_CMD_FLUSH:
 		return here || cmd->nsid == NVME_NSID_ALL ? io_flush(n, r) : INVALID_NS;
 	case NVME_CMD_WRITE_ZEROES:

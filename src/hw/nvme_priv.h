@@ -64,6 +64,7 @@ struct nvme_buf {
 struct nvme_req {
 	struct blk_req blk;
 	struct nvme *n;
+	struct nvme_req *next_free;
 	struct nvme_sq *sq;
 	struct nvme_buf *buf;
 	uint16_t cid;
@@ -108,7 +109,7 @@ struct nvme {
 
 	/* what the guest is told */
 	uint64_t blocks;
-	unsigned int block_shift;
+	unsigned int block_shift, blocks_max; /* log2 of a block's bytes; blocks per transfer */
 	bool read_only, dsm, write_zeroes;
 	uint64_t eui64;
 	char serial[DISKID_LEN + 1];
@@ -132,10 +133,10 @@ struct nvme {
 	unsigned int turn;
 
 	/* requests */
-	struct nvme_req *reqs, **free_reqs;
+	struct nvme_req *reqs, *free_reqs;
 	struct nvme_buf *bufs, **free_bufs;
 	struct blk_req **batch;
-	unsigned int nreqs, nfree_reqs, nfree_bufs, nbatch;
+	unsigned int nfree_bufs, nbatch;
 	unsigned int inflight; /* with the back end, shutdown's flush included */
 	struct blk_req flush;
 	bool pausing;
@@ -206,7 +207,7 @@ uint16_t nvme_io_command(struct nvme *n, struct nvme_sq *sq, const struct nvme_s
 /* True if a request and a buffer for any command are free. */
 static inline bool nvme_io_ready(const struct nvme *n)
 {
-	return n->nfree_reqs && n->nfree_bufs;
+	return n->free_reqs && n->nfree_bufs;
 }
 int nvme_io_init(struct nvme *n, unsigned int slots);
 void nvme_io_fini(struct nvme *n);

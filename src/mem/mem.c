@@ -166,8 +166,9 @@ uint64_t mem_size(const struct mem *m)
 
 static const struct mem_region *find_region(const struct mem *m, gpa_t gpa)
 {
+	/* Below the region the difference wraps to more than any length: no region reaches 2^64. */
 	for (size_t i = 0; i < m->n; i++)
-		if (gpa >= m->regions[i].gpa && gpa - m->regions[i].gpa < m->regions[i].len)
+		if (gpa - m->regions[i].gpa < m->regions[i].len)
 			return &m->regions[i];
 	return NULL;
 }
