@@ -194,6 +194,11 @@ void blk_stats_get(const struct blk *b, struct blk_stats *out)
 	*out = b->stats;
 }
 
+bool blk_failed(const struct blk *b)
+{
+	return b->failed;
+}
+
 void blk_clear_error(struct blk *b)
 {
 	b->failed = false;

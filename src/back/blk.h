@@ -113,6 +113,8 @@ struct blk_stats {
 	uint64_t read_bytes, write_bytes, flushes;
 };
 void blk_stats_get(const struct blk *b, struct blk_stats *out);
+/* A flush or FUA write has failed: nothing more is written until blk_clear_error(). */
+bool blk_failed(const struct blk *b);
 /* Forgets a sticky flush failure. */
 void blk_clear_error(struct blk *b);
 

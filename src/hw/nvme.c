@@ -86,6 +86,30 @@ static void nvme_disable(struct nvme *n)
 	n->ready = 0;
 }
 
+/* What a reset of the function leaves. */
+static void nvme_power_on(struct nvme *n)
+{
+	nvme_disable(n);
+	n->cc = 0;
+	n->aqa = 0;
+	n->asq = 0;
+	n->acq = 0;
+	__atomic_store_n(&n->pin, true, __ATOMIC_SEQ_CST);
+	nvme_features_reset(n);
+	nvme_events_reset(n);
+}
+
+/* PCI Express 3.0 s6.6.2: the registers are reset when nothing is in flight any more. */
+static void nvme_flr(struct pci_fn *fn)
+{
+	struct nvme *n = container_of(fn, struct nvme, fn);
+
+	n->in_flr = true;
+	n->cc = 0;
+	n->state = NVME_RESETTING;
+	nvme_drained(n);
+}
+
 /* Acts on what waits for n->inflight to be 0. While pausing that comes first: the rest is looked at on resume. */
 void nvme_drained(struct nvme *n)
 {
@@ -95,6 +119,11 @@ void nvme_drained(struct nvme *n)
 		nvme_disable(n);
 		if (n->cc & NVME_CC_EN)
 			nvme_enable(n);
+	}
+	if (n->in_flr) {
+		n->in_flr = false;
+		nvme_power_on(n);
+		pci_flr_done(&n->fn);
 	}
 	if (n->pausing) {
 		n->pausing = false;
@@ -316,6 +345,7 @@ static const struct pci_desc nvme_desc = {
 	.msix = { .bar = 4, .table = 0, .pba = 0x1000 },
 	.express = true,
 	.config_written = nvme_config_written,
+	.flr = nvme_flr,
 	.bar_moved = nvme_bar_moved,
 };
 
@@ -405,6 +435,7 @@ static int nvme_init(struct dev *d, const struct env *env, const void *conf, str
 	n->pin = true;
 	n->made_ns = loop_now(env->loop);
 	dev_post_init(&n->kick, d, nvme_kick);
+	nvme_coalesce_init(n);
 	dev_region_init_ops(&n->bells, d, NVME_BAR_SIZE - NVME_DOORBELLS, nvme_bell_read,
 			    nvme_bell_write);
 	n->bells.lock_free = true;
@@ -454,6 +485,7 @@ static void nvme_resume(struct dev *d)
 	struct nvme *n = nvme_of(d);
 
 	nvme_drained(n);
+	nvme_coalesce_flush(n);
 	n->ready |= n->starved;
 	n->starved = 0;
 	nvme_run(d);
@@ -463,16 +495,10 @@ static void nvme_reset(struct dev *d)
 {
 	struct nvme *n = nvme_of(d);
 
-	nvme_disable(n);
-	n->cc = 0;
-	n->aqa = 0;
-	n->asq = 0;
-	n->acq = 0;
+	nvme_power_on(n);
 	pci_fn_reset(&n->fn);
-	n->pin = true;
-	nvme_features_reset(n);
-	nvme_events_reset(n);
 	blk_clear_error(n->blk);
+	n->unreliable = false;
 }
 
 static const char *const dsm_choices[] = { "auto", "enable", "disable", NULL };

@@ -144,7 +144,7 @@ static uint32_t *feature_word(struct nvme *n, uint8_t feature, uint32_t *mask)
 		*mask = 1;
 		return &n->feat.atomicity;
 	case NVME_FEAT_ASYNC_EVENT:
-		*mask = 0x1f;
+		*mask = 0x1f | NVME_WANT_NS_CHANGED;
 		return &n->feat.events;
 	default:
 		return NULL;
@@ -205,6 +205,7 @@ static uint16_t set_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_
 		if (cmd->cdw11 & ~mask && feature != NVME_FEAT_ASYNC_EVENT)
 			return INVALID_FIELD;
 		*word = cmd->cdw11 & mask;
+		nvme_coalesce_flush(n);
 		return NVME_SC_OK;
 	}
 	switch (feature) {

@@ -37,6 +37,7 @@ static void ident_controller(const struct nvme *n, uint8_t *out)
 	out[72] = 6; /* RAB: recommended burst 64 */
 	out[77] = NVME_MDTS;
 	put_le32(out + 80, NVME_VERSION);
+	put_le32(out + 92, NVME_WANT_NS_CHANGED); /* OAES */
 	out[111] = 1; /* CNTRLTYPE: I/O controller */
 	out[258] = 3; /* ACL: 4 aborts */
 	out[259] = NVME_AER_MAX - 1;
@@ -48,7 +49,9 @@ static void ident_controller(const struct nvme *n, uint8_t *out)
 	out[512] = NVME_SQES << 4 | NVME_SQES;
 	out[513] = NVME_CQES << 4 | NVME_CQES;
 	put_le32(out + 516, 1); /* NN */
-	put_le16(out + 520, (uint16_t)((n->dsm ? BIT(2) : 0) | (n->write_zeroes ? BIT(3) : 0)));
+	/* ONCS: Compare, Dataset Management, Write Zeroes, Verify */
+	put_le16(out + 520, (uint16_t)(BIT(0) | (n->dsm ? BIT(2) : 0) |
+				       (n->write_zeroes ? BIT(3) : 0) | BIT(7)));
 	out[525] = 0x07; /* VWC: present; Flush takes the broadcast namespace */
 	snprintf((char *)out + 768, 256,
 		 "nqn.2014-08.org.nvmexpress:uuid:%08" PRIx32 "-%04x-4%03x-8%03x-%012" PRIx64,

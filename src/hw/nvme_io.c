@@ -33,16 +33,19 @@ static struct nvme_req *req_new(struct nvme *n, struct nvme_sq *sq, const struct
 	r->sq = sq;
 	r->cid = nvme_cid(cmd);
 	r->blk.flags = 0;
+	r->next = NULL;
 	return r;
 }
 
-static struct nvme_buf *req_buf(struct nvme_req *r)
+struct nvme_buf *nvme_req_buf(struct nvme_req *r)
 {
 	return r->buf = r->n->free_bufs[--r->n->nfree_bufs];
 }
 
-static uint16_t req_start(struct nvme *n, struct nvme_req *r)
+uint16_t nvme_req_start(struct nvme_req *r)
 {
+	struct nvme *n = r->n;
+
 	n->inflight++;
 	n->batch[n->nbatch++] = &r->blk;
 	return NVME_LATER;
@@ -68,7 +71,15 @@ static uint16_t status_of(enum blk_op op, int res)
 	}
 }
 
-static void dsm_next(struct nvme_req *r);
+/* The disk will not vouch for what was written any more (s5.14.1.2, critical warning bit 2). */
+static void note_failure(struct nvme *n)
+{
+	n->media_errors++;
+	if (!blk_failed(n->blk) || n->unreliable)
+		return;
+	n->unreliable = true;
+	nvme_event(n, NVME_EVENT_RELIABILITY);
+}
 
 static void req_done(struct blk_req *blk, int res)
 {
@@ -77,13 +88,12 @@ static void req_done(struct blk_req *blk, int res)
 	uint16_t status = status_of(blk->op, res);
 
 	n->inflight--;
-	if (res)
-		n->media_errors++;
-	if (blk->op == BLK_DISCARD && !status && r->range < r->ranges &&
-	    n->state != NVME_RESETTING) {
-		dsm_next(r);
+	if (status)
+		note_failure(n);
+	else if (r->next && n->state != NVME_RESETTING)
+		status = r->next(r);
+	if (status == NVME_LATER)
 		return;
-	}
 	nvme_complete(n, r->sq, r->cid, status, 0);
 	req_free(r);
 }
@@ -94,7 +104,7 @@ static void flush_done(struct blk_req *blk, int res)
 
 	n->inflight--;
 	if (res)
-		n->media_errors++;
+		note_failure(n);
 	if (n->state == NVME_SHUTTING)
 		n->state = NVME_SHUT;
 }
@@ -141,7 +151,7 @@ void nvme_io_fini(struct nvme *n)
 /* --- commands --- */
 
 /* SLBA and NLB of a command, as bytes in r. */
-static uint16_t req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
 	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
 	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
@@ -158,7 +168,7 @@ static uint16_t req_map(struct nvme *n, struct nvme_req *r, const struct nvme_sq
 {
 	uint64_t span = r->blk.len + cmd->prp1 % NVME_PAGE;
 	bool small = span <= (uint64_t)NVME_IOV_INLINE * NVME_PAGE;
-	struct iovec *iov = small ? r->iov : req_buf(r)->u.iov;
+	struct iovec *iov = small ? r->iov : nvme_req_buf(r)->u.iov;
 
 	r->blk.iov = iov;
 	return nvme_prp_map(&n->fn.dma, cmd, r->blk.len, iov,
@@ -175,7 +185,7 @@ static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvm
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
 	if (write && cmd->cdw12 & NVME_RW_DTYPE_MASK)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
-	status = req_range(n, r, cmd);
+	status = nvme_req_range(n, r, cmd);
 	if (status)
 		return status;
 	if (write && n->read_only)
@@ -192,7 +202,7 @@ static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvm
 		r->blk.op = BLK_READ;
 		n->reads++;
 	}
-	return req_start(n, r);
+	return nvme_req_start(r);
 }
 
 /* s6.16. */
@@ -202,7 +212,7 @@ static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct
 
 	if (!n->write_zeroes)
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
-	status = req_range(n, r, cmd);
+	status = nvme_req_range(n, r, cmd);
 	if (status)
 		return status;
 	if (n->read_only)
@@ -214,17 +224,19 @@ static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct
 		r->blk.flags |= BLK_FUA;
 	if (cmd->cdw12 & NVME_WZ_DEAC && n->dsm)
 		r->blk.flags |= BLK_UNMAP;
-	return req_start(n, r);
+	return nvme_req_start(r);
 }
 
 /* One range after the other, with the same request. */
-static void dsm_next(struct nvme_req *r)
+static uint16_t dsm_next(struct nvme_req *r)
 {
 	const struct nvme_dsm_range *range = &r->buf->u.ranges[r->range++];
 
+	if (r->range > r->ranges)
+		return NVME_SC_OK;
 	r->blk.offset = range->lba << r->n->block_shift;
 	r->blk.len = (uint64_t)range->blocks << r->n->block_shift;
-	req_start(r->n, r);
+	return nvme_req_start(r);
 }
 
 /* s6.7: all ranges are checked before the first one is acted on. */
@@ -236,7 +248,7 @@ static uint16_t io_dsm(struct nvme *n, struct nvme_req *r, const struct nvme_sqe
 
 	if (!n->dsm)
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
-	ranges = req_buf(r)->u.ranges;
+	ranges = nvme_req_buf(r)->u.ranges;
 	status = nvme_data_in(n, cmd, ranges, count * sizeof(*ranges));
 	if (status)
 		return status;
@@ -255,18 +267,18 @@ static uint16_t io_dsm(struct nvme *n, struct nvme_req *r, const struct nvme_sqe
 	r->blk.iovcnt = 0;
 	r->range = 0;
 	r->ranges = (uint16_t)kept;
-	dsm_next(r);
-	return NVME_LATER;
+	r->next = dsm_next;
+	return dsm_next(r);
 }
 
-static uint16_t io_flush(struct nvme *n, struct nvme_req *r)
+static uint16_t io_flush(struct nvme_req *r)
 {
 	r->blk.op = BLK_FLUSH;
 	r->blk.offset = 0;
 	r->blk.len = 0;
 	r->blk.iov = NULL;
 	r->blk.iovcnt = 0;
-	return req_start(n, r);
+	return nvme_req_start(r);
 }
 
 static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
@@ -278,11 +290,15 @@ static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvm
 		return here ? io_transfer(n, r, cmd) : INVALID_NS;
 	switch (opcode) {
 	case NVME_CMD_FLUSH:
-		return here || cmd->nsid == NVME_NSID_ALL ? io_flush(n, r) : INVALID_NS;
+		return here || cmd->nsid == NVME_NSID_ALL ? io_flush(r) : INVALID_NS;
 	case NVME_CMD_WRITE_ZEROES:
 		return here ? io_write_zeroes(n, r, cmd) : INVALID_NS;
 	case NVME_CMD_DSM:
 		return here ? io_dsm(n, r, cmd) : INVALID_NS;
+	case NVME_CMD_COMPARE:
+		return here ? nvme_io_compare(n, r, cmd) : INVALID_NS;
+	case NVME_CMD_VERIFY:
+		return here ? nvme_io_verify(n, r, cmd) : INVALID_NS;
 	default:
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
 	}

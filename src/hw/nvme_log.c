@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/macros.h"
 
-#define LOG_SIZE_MAX 512
+#define LOG_SIZE_MAX 4096
 
 /* --- asynchronous events (s5.2) --- */
 
@@ -31,27 +32,44 @@ uint16_t nvme_async_event(struct nvme *n, const struct nvme_sqe *cmd)
 	return NVME_LATER;
 }
 
-/* One event of the type error is sent; the next ones wait until the guest has read the error log. */
+#define TYPE_EVENTS(event) (0xffu << ((event) & ~7u)) /* all of the event's type */
+
+/* The log page that the guest reads after an event of this type; only then is the next one sent. */
+static const uint8_t event_pages[] = { NVME_LOG_ERROR, NVME_LOG_SMART, NVME_LOG_CHANGED_NS };
+
 void nvme_events_send(struct nvme *n)
 {
-	uint32_t due = n->events_due & ~n->events_masked;
-	unsigned int event;
+	uint32_t due;
 
-	if (!due || !n->naer)
-		return;
-	event = (unsigned int)__builtin_ctz(due);
-	if (!nvme_complete_event(n, n->aer_cid[0], NVME_LOG_ERROR << 16 | event << 8))
-		return;
-	n->naer--;
-	memmove(n->aer_cid, n->aer_cid + 1, n->naer * sizeof(n->aer_cid[0]));
-	n->events_due &= ~BIT(event);
-	n->events_masked = UINT32_MAX;
+	while ((due = n->events_due & ~n->events_masked) && n->naer) {
+		unsigned int event = (unsigned int)__builtin_ctz(due), type = event >> 3;
+
+		if (!nvme_complete_event(n, n->aer_cid[0],
+					 (uint32_t)event_pages[type] << 16 | (event & 7) << 8 |
+						 type))
+			return;
+		n->naer--;
+		memmove(n->aer_cid, n->aer_cid + 1, n->naer * sizeof(n->aer_cid[0]));
+		n->events_due &= ~BIT(event);
+		n->events_masked |= TYPE_EVENTS(event);
+	}
 }
 
 void nvme_event(struct nvme *n, enum nvme_event event)
 {
-	nvme_log_error(n, 0xffff, 0xffff, NVME_SC_INVALID_FIELD);
+	if ((event == NVME_EVENT_RELIABILITY && !(n->feat.events & NVME_WANT_RELIABILITY)) ||
+	    (event == NVME_EVENT_NS_CHANGED && !(n->feat.events & NVME_WANT_NS_CHANGED)))
+		return;
+	if (!(event >> 3))
+		nvme_log_error(n, 0xffff, 0xffff, NVME_SC_INVALID_FIELD);
 	n->events_due |= BIT(event);
+}
+
+static void page_read(struct nvme *n, uint8_t page)
+{
+	for (unsigned int type = 0; type < ARRAY_LEN(event_pages); type++)
+		if (event_pages[type] == page)
+			n->events_masked &= ~TYPE_EVENTS(type << 3);
 }
 
 /* --- log pages (s5.14) --- */
@@ -89,6 +107,7 @@ static size_t log_smart(const struct nvme *n, uint8_t *out)
 	uint64_t hours = (loop_now(n->fn.dev.env.loop) - n->made_ns) / (3600 * NS_PER_SEC);
 
 	blk_stats_get(n->blk, &stats);
+	out[0] = blk_failed(n->blk) ? BIT(2) : 0; /* critical warning: reliability */
 	put_le16(out + 1, 308); /* composite temperature, Kelvin */
 	out[3] = 100; /* available spare, % */
 	out[4] = 10; /* its threshold */
@@ -111,6 +130,30 @@ static size_t log_firmware(uint8_t *out)
 	return 512;
 }
 
+/* s5.14.1.4: namespaces whose identity changed since this was read. */
+static size_t log_changed(const struct nvme *n, uint8_t *out)
+{
+	put_le32(out, n->ns_changed);
+	return 4096;
+}
+
+/* The page's contents and size, 0: there is none. */
+static size_t log_page(const struct nvme *n, uint8_t page, uint8_t *out)
+{
+	switch (page) {
+	case NVME_LOG_ERROR:
+		return log_errors(n, out);
+	case NVME_LOG_SMART:
+		return log_smart(n, out);
+	case NVME_LOG_FIRMWARE:
+		return log_firmware(out);
+	case NVME_LOG_CHANGED_NS:
+		return log_changed(n, out);
+	default:
+		return 0;
+	}
+}
+
 uint16_t nvme_get_log(struct nvme *n, const struct nvme_sqe *cmd)
 {
 	uint64_t dwords = (cmd->cdw10 >> 16 | (uint64_t)(cmd->cdw11 & 0xffff) << 16) + 1;
@@ -118,21 +161,20 @@ uint16_t nvme_get_log(struct nvme *n, const struct nvme_sqe *cmd)
 	bool keep_events = cmd->cdw10 & BIT(15);
 	uint8_t page = cmd->cdw10 & 0xff, data[LOG_SIZE_MAX] = { 0 };
 	uint16_t status;
-	size_t size;
+	size_t size = log_page(n, page, data);
 
-	if (page != NVME_LOG_ERROR && page != NVME_LOG_SMART && page != NVME_LOG_FIRMWARE)
+	if (!size)
 		return NVME_SC_LOG_PAGE | NVME_DNR;
 	if (cmd->nsid > 1 && cmd->nsid != NVME_NSID_ALL)
 		return NVME_SC_INVALID_NS | NVME_DNR;
-	if (page == NVME_LOG_ERROR)
-		size = log_errors(n, data);
-	else
-		size = page == NVME_LOG_SMART ? log_smart(n, data) : log_firmware(data);
 	if (offset & 3 || offset > size || dwords * 4 > (uint64_t)NVME_PAGE << NVME_MDTS)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
 	size = MIN(size - offset, dwords * 4);
 	status = nvme_data_out(n, cmd, data + offset, size, dwords * 4);
-	if (!status && page == NVME_LOG_ERROR && !keep_events)
-		n->events_masked = 0;
+	if (!status && !keep_events) {
+		page_read(n, page);
+		if (page == NVME_LOG_CHANGED_NS)
+			n->ns_changed = 0;
+	}
 	return status;
 }

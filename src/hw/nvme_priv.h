@@ -18,6 +18,7 @@
 #define NVME_MAX_QUEUES PCI_MSIX_MAX /* admin included; masks of queues are 64 bits wide */
 #define NVME_IOV_INLINE 8
 #define NVME_IOV_MAX ((1u << NVME_MDTS) + 1)
+#define NVME_BOUNCE 65536u /* read at a time by Compare and Verify */
 #define NVME_BUFS 64 /* transfers in flight that need more than NVME_IOV_INLINE pieces */
 #define NVME_RUN_BUDGET 256 /* commands fetched per turn */
 #define NVME_BURST 64 /* of those, from one queue before the next one has its turn */
@@ -30,6 +31,7 @@ struct nvme_cq {
 	uint32_t size; /* atomic; entries, 0: no such queue */
 	uint32_t head_db; /* atomic; as the guest wrote it */
 	uint32_t head, tail; /* checked */
+	uint32_t told; /* tail when its vector was fired last; only while interrupts are gathered */
 	uint32_t room; /* entries neither occupied nor promised to a fetched command */
 	uint32_t nsqs;
 	uint64_t bit; /* in masks of queues */
@@ -52,12 +54,13 @@ struct nvme_sq {
 	uint16_t delete_cid;
 };
 
-/* What larger commands need besides their request. */
+/* What larger commands need besides their request. The bounce buffer is not touched before it is needed. */
 struct nvme_buf {
 	union {
 		struct iovec iov[NVME_IOV_MAX];
 		struct nvme_dsm_range ranges[NVME_DSM_RANGES];
 	} u;
+	uint8_t bounce[NVME_BOUNCE];
 };
 
 /* A fetched I/O command. In use from fetch until the back end is done, whatever happens to the queue. */
@@ -69,6 +72,9 @@ struct nvme_req {
 	struct nvme_buf *buf;
 	uint16_t cid;
 	uint16_t range, ranges; /* Dataset Management: next one, count */
+	uint64_t left; /* Compare, Verify: bytes to read after this step */
+	/* A step went well: starts the next one (NVME_LATER) or ends the command. NULL: there is one step. */
+	uint16_t (*next)(struct nvme_req *r);
 	struct iovec iov[NVME_IOV_INLINE];
 };
 
@@ -104,6 +110,7 @@ struct nvme {
 	struct pci_desc desc;
 	struct dev_region bells;
 	struct dev_post kick;
+	struct dev_timer held_timer;
 	struct blk *blk;
 	const struct nvme_conf *conf;
 
@@ -130,6 +137,7 @@ struct nvme {
 	uint64_t ready; /* submission queues that may hold commands */
 	uint64_t starved; /* those that wait for a free request */
 	uint64_t posted; /* completion queues with entries not yet signalled */
+	uint64_t held; /* vectors whose interrupts are being gathered */
 	unsigned int turn;
 
 	/* requests */
@@ -139,13 +147,15 @@ struct nvme {
 	unsigned int nfree_bufs, nbatch;
 	unsigned int inflight; /* with the back end, shutdown's flush included */
 	struct blk_req flush;
-	bool pausing;
+	bool pausing, in_flr;
 
 	/* admin */
 	struct nvme_features feat;
 	uint16_t aer_cid[NVME_AER_MAX];
 	unsigned int naer;
-	uint32_t events_due, events_masked;
+	bool unreliable; /* the guest was told that the disk has failed */
+	uint32_t events_due, events_masked; /* bit per enum nvme_event */
+	uint32_t ns_changed; /* the namespace's number, until the guest has read the list */
 	struct nvme_log_entry log[NVME_LOG_ENTRIES];
 	uint64_t errors;
 	uint64_t reads, writes, media_errors;
@@ -186,6 +196,17 @@ void nvme_mark_unread(struct nvme *n);
 /* Hands the collected requests to the back end. */
 void nvme_submit(struct nvme *n);
 
+/* nvme_coalesce.c */
+/* Interrupt coalescing (s5.21.1.8): of these vectors, those to fire now. The others are held until enough or late. */
+uint64_t nvme_coalesce(struct nvme *n, uint64_t vectors);
+/* Fires what is held. */
+void nvme_coalesce_flush(struct nvme *n);
+void nvme_coalesce_init(struct nvme *n);
+
+/* nvme_verify.c: Compare and Verify */
+uint16_t nvme_io_compare(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
+uint16_t nvme_io_verify(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
+
 /* nvme_admin.c */
 uint16_t nvme_admin_command(struct nvme *n, const struct nvme_sqe *cmd, uint32_t *dw0);
 void nvme_features_reset(struct nvme *n);
@@ -209,6 +230,10 @@ static inline bool nvme_io_ready(const struct nvme *n)
 {
 	return n->free_reqs && n->nfree_bufs;
 }
+/* For what is not in this file: SLBA and NLB as bytes in r; a buffer; hands r to the disk and returns NVME_LATER. */
+uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
+struct nvme_buf *nvme_req_buf(struct nvme_req *r);
+uint16_t nvme_req_start(struct nvme_req *r);
 int nvme_io_init(struct nvme *n, unsigned int slots);
 void nvme_io_fini(struct nvme *n);
 void nvme_start_flush(struct nvme *n);

@@ -92,6 +92,7 @@ void nvme_cq_open(struct nvme *n, unsigned int id, struct nvme_cqe *ring, uint32
 	cq->head = 0;
 	cq->tail = 0;
 	cq->room = entries - 1;
+	cq->told = 0;
 	cq->nsqs = 0;
 	cq->phase = true;
 	__atomic_store_n(&cq->sqs, 0, __ATOMIC_RELAXED);
@@ -148,6 +149,7 @@ void nvme_queues_close(struct nvme *n)
 	for (unsigned int i = 0; i < n->nqueues; i++)
 		nvme_cq_close(&n->cq[i]);
 	n->posted = 0;
+	n->held = 0;
 	nvme_pin_update(n);
 }
 
@@ -292,6 +294,8 @@ void nvme_signal(struct nvme *n)
 		if (cq->irq_on)
 			vectors |= BIT64(cq->vector);
 	}
+	if (n->feat.coalescing)
+		vectors = nvme_coalesce(n, vectors);
 	for (; vectors; vectors &= vectors - 1)
 		pci_msix_fire(&n->fn, (unsigned int)__builtin_ctzll(vectors));
 }

@@ -82,8 +82,10 @@ enum nvme_io_opcode {
 	NVME_CMD_FLUSH = 0x00,
 	NVME_CMD_WRITE = 0x01,
 	NVME_CMD_READ = 0x02,
+	NVME_CMD_COMPARE = 0x05,
 	NVME_CMD_WRITE_ZEROES = 0x08,
 	NVME_CMD_DSM = 0x09,
+	NVME_CMD_VERIFY = 0x0c,
 };
 
 /* CDW12 of reads and writes (s6.9, s6.15, s6.16) */
@@ -125,6 +127,7 @@ enum nvme_status {
 	NVME_SC_NOT_SAVEABLE = 0x10d,
 	NVME_SC_WRITE_FAULT = 0x280,
 	NVME_SC_READ_ERROR = 0x281,
+	NVME_SC_COMPARE_FAILURE = 0x285,
 };
 
 /* s5.21.1 */
@@ -146,13 +149,23 @@ enum nvme_log_page {
 	NVME_LOG_ERROR = 0x01,
 	NVME_LOG_SMART = 0x02,
 	NVME_LOG_FIRMWARE = 0x03,
+	NVME_LOG_CHANGED_NS = 0x04,
 };
 
 #define NVME_LOG_ENTRIES 4 /* of 64 bytes in the error log */
 #define NVME_AER_MAX 4
 #define NVME_MDTS 9 /* 2^9 pages: 2 MiB */
 
-/* s5.2: event type 0, information */
-enum nvme_event { NVME_EVENT_BAD_REGISTER = 0, NVME_EVENT_BAD_VALUE = 1 };
+/* s5.2: type << 3 | information */
+enum nvme_event {
+	NVME_EVENT_BAD_REGISTER = 0,
+	NVME_EVENT_BAD_VALUE = 1,
+	NVME_EVENT_RELIABILITY = 1 << 3,
+	NVME_EVENT_NS_CHANGED = 2 << 3,
+};
+
+/* s5.21.1.11: which events are wanted */
+#define NVME_WANT_RELIABILITY BIT(2)
+#define NVME_WANT_NS_CHANGED BIT(8)
 
 #endif

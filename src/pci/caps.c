@@ -55,7 +55,8 @@ static void add_express(struct builder *b)
 
 	b->fn->cap_exp = at;
 	pci_cfg_reg(b->fn, at + 2u, 2, 9u << 4 | 2, 0, 0); /* type 9, version 2 */
-	pci_cfg_reg(b->fn, at + 4u, 4, 1u << 15, 0, 0); /* role-based error reporting */
+	/* Device capabilities: role-based error reporting, function level reset */
+	pci_cfg_reg(b->fn, at + 4u, 4, BIT(15) | (b->fn->desc->flr ? BIT(28) : 0), 0, 0);
 	/* Device control: error enables, relaxed ordering, extended tags, no snoop, read request size (512). */
 	pci_cfg_reg(b->fn, at + 8u, 2, 0x2810, 0x791f, 0);
 	pci_cfg_reg(b->fn, at + 10u, 2, 0, 0, 0x000f);

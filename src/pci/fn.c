@@ -24,6 +24,10 @@ uint32_t pci_fn_cfg_read(struct pci_fn *fn, unsigned int offset, unsigned int si
 	if (offset >= PCI_CFG_SIZE)
 		return 0; /* no extended capabilities */
 	dev_lock(&fn->dev);
+	if (fn->in_flr) {
+		dev_unlock(&fn->dev);
+		return UINT32_MAX >> (32 - 8 * size);
+	}
 	if (fn->desc->config_reading)
 		fn->desc->config_reading(fn, offset, size);
 	for (unsigned int i = 0; i < size && offset + i < PCI_CFG_SIZE; i++) {
@@ -45,11 +49,37 @@ static void apply_config(struct pci_fn *fn)
 	pci_irqs_update(fn);
 }
 
+/* Device Control bit 15 (PCI Express 3.0 s7.8.4). */
+static bool asks_for_flr(const struct pci_fn *fn, unsigned int offset, unsigned int size,
+			 uint32_t value)
+{
+	unsigned int at = fn->cap_exp + 9u;
+
+	return fn->desc->flr && fn->cap_exp && offset <= at && at < offset + size &&
+	       value >> (8 * (at - offset)) & 0x80;
+}
+
+void pci_flr_done(struct pci_fn *fn)
+{
+	fn->in_flr = false;
+}
+
 void pci_fn_cfg_write(struct pci_fn *fn, unsigned int offset, unsigned int size, uint32_t value)
 {
 	if (offset >= PCI_CFG_SIZE)
 		return;
 	dev_lock(&fn->dev);
+	if (fn->in_flr) {
+		dev_unlock(&fn->dev);
+		return;
+	}
+	if (asks_for_flr(fn, offset, size, value)) {
+		pci_fn_reset(fn);
+		fn->in_flr = true;
+		fn->desc->flr(fn);
+		dev_unlock(&fn->dev);
+		return;
+	}
 	for (unsigned int i = 0; i < size && offset + i < PCI_CFG_SIZE; i++) {
 		unsigned int at = offset + i, mask = fn->wmask[at];
 		unsigned int byte = value >> (8 * i) & 0xff;
@@ -141,4 +171,5 @@ void pci_fn_reset(struct pci_fn *fn)
 	}
 	pci_irqs_reset(fn);
 	apply_config(fn);
+	fn->in_flr = false;
 }

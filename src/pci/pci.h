@@ -66,6 +66,12 @@ struct pci_desc {
 	void (*config_reading)(struct pci_fn *fn, unsigned int offset, unsigned int size);
 	/* After the guest wrote to the MSI-X table. May be NULL. Lock held. */
 	void (*msix_changed)(struct pci_fn *fn);
+	/*
+	 * Function level reset (PCI Express 3.0 s6.6.2): config space, BARs and interrupts are as after power-on
+	 * already, and bus master is off. Says pci_flr_done() once nothing is in flight; until then config space reads
+	 * as all ones. Any thread, lock held. NULL: not offered.
+	 */
+	void (*flr)(struct pci_fn *fn);
 	/* BAR bar was mapped at addr, or unmapped (addr == UINT64_MAX). May be NULL. Lock held. */
 	void (*bar_moved)(struct pci_fn *fn, unsigned int bar, uint64_t addr);
 };
@@ -99,6 +105,7 @@ struct pci_fn {
 	struct bus_irq intx;
 	bool intx_level; /* as the model wants it, before INTx disable */
 	bool irq_raised; /* between pci_irq_raise and pci_irq_lower */
+	bool in_flr; /* between flr and pci_flr_done */
 	bool messages; /* MSI-X or MSI was enabled when last looked at */
 };
 
@@ -113,6 +120,8 @@ struct pci_fn {
 int pci_fn_init(struct pci_fn *fn, const struct pci_desc *desc, struct err *err);
 void pci_fn_fini(struct pci_fn *fn);
 void pci_fn_reset(struct pci_fn *fn);
+/* The answer to flr. Lock held. */
+void pci_flr_done(struct pci_fn *fn);
 
 static inline struct pci_fn *pci_fn_of(struct dev *d)
 {

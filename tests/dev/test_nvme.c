@@ -510,7 +510,9 @@ static void nv13_opcodes(void)
 	fix_start(&f, NULL);
 	for (unsigned int op = 0; op < 256; op++) {
 		struct nvme_sqe cmd = { .cdw0 = op, .nsid = 1 };
-		bool io = op <= NVME_CMD_READ || op == NVME_CMD_WRITE_ZEROES || op == NVME_CMD_DSM;
+		bool io = op <= NVME_CMD_READ || op == NVME_CMD_COMPARE ||
+			  op == NVME_CMD_WRITE_ZEROES || op == NVME_CMD_DSM ||
+			  op == NVME_CMD_VERIFY;
 		bool adm = op <= 2 || (op >= 4 && op <= 6) || (op >= 8 && op <= 10) || op == 12;
 
 		if (!io)

@@ -186,7 +186,7 @@ static void nv09_get_log(void)
 	CHECK_EQ(get_log(&f, NVME_LOG_SMART, 8, 0), INVALID_FIELD);
 	for (uint32_t lid = 0; lid < 256; lid++)
 		CHECK_EQ(get_log(&f, lid | 15 << 16, 0, 0),
-			 lid >= 1 && lid <= 3 ? 0 : NVME_SC_LOG_PAGE | NVME_DNR);
+			 lid >= 1 && lid <= 4 ? 0 : NVME_SC_LOG_PAGE | NVME_DNR);
 	fix_end(&f);
 }
 
@@ -257,7 +257,7 @@ static void features(void)
 		{ NVME_FEAT_COALESCING, 0, 0, 0x1234, 0x1234, 0x10000 },
 		{ NVME_FEAT_VECTOR, 3, 3, 1 << 16 | 3, 1 << 16 | 3, 17 },
 		{ NVME_FEAT_ATOMICITY, 0, 0, 1, 1, 2 },
-		{ NVME_FEAT_ASYNC_EVENT, 0, 0, 0x31f, 0x1f, 0 },
+		{ NVME_FEAT_ASYNC_EVENT, 0, 0, 0x31f, 0x11f, 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -92,8 +92,9 @@ static unsigned int any_queue(struct fz *f)
 static void io_command(struct fz_script *s, struct fz *f)
 {
 	static const uint8_t opcodes[] = {
-		NVME_CMD_READ,	NVME_CMD_READ,	       NVME_CMD_WRITE, NVME_CMD_WRITE,
-		NVME_CMD_FLUSH, NVME_CMD_WRITE_ZEROES, NVME_CMD_DSM,   NVME_CMD_DSM,
+		NVME_CMD_READ,	NVME_CMD_READ,	  NVME_CMD_WRITE,
+		NVME_CMD_WRITE, NVME_CMD_FLUSH,	  NVME_CMD_WRITE_ZEROES,
+		NVME_CMD_DSM,	NVME_CMD_COMPARE, NVME_CMD_VERIFY,
 	};
 	uint8_t opcode = opcodes[fz_pick(f, ARRAY_LEN(opcodes))];
 	uint8_t length = fz_u8(f);
@@ -224,9 +225,16 @@ static void control(struct fz_script *s, struct fz *f)
 	struct tb_nvme *n = s->arg;
 	uint32_t cc = tb_r32(n->dev, 0, NVME_REG_CC);
 
-	switch (fz_pick(f, 6)) {
+	switch (fz_pick(f, 7)) {
 	case 0:
 		tb_w32(n->dev, 0, NVME_REG_CC, 0);
+		break;
+	case 6:
+		tb_cfg_write(n->dev, tb_cap(n->dev, 0x10, 0) + 8, 2, 0x8000);
+		tb_release_all(s->tb);
+		tb_run(s->tb);
+		tb_pci_enable(n->dev);
+		bring_up(n, f);
 		break;
 	case 1:
 		tb_w32(n->dev, 0, NVME_REG_CC, cc | 1 << NVME_CC_SHN_SHIFT);
