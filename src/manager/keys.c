@@ -52,6 +52,7 @@ static const char *const used_keys[] = {
 	"on_fault",
 	"priority",
 	"tags",
+	"ssh_user",
 	"network#_type",
 	"network#_switch",
 	"network#_mac",

@@ -141,6 +141,20 @@ static const struct verb verbs[] = {
 	{ "wait", verb_wait, NEED_STORE,
 	  "wait [--timeout SECONDS] NAME booted|ip|ssh|off|text:REGEX",
 	  "--timeout SECONDS  how long (default: 300)", VERB_OURS },
+	{ "ssh", verb_ssh, NEED_CHANGE, "ssh [-l USER] [--timeout SECONDS] NAME [COMMAND...]",
+	  "-l USER            who to be in the guest (default: its ssh_user)\n"
+	  "--timeout SECONDS  how long to wait for an answer (default: 60)",
+	  VERB_OURS },
+	{ "exec", verb_exec, NEED_CHANGE,
+	  "exec [-l USER] [--timeout SECONDS] NAME COMMAND [ARGUMENT...]",
+	  "-l USER            who to be in the guest (default: its ssh_user)\n"
+	  "--timeout SECONDS  how long to wait for an answer (default: 60)",
+	  VERB_OURS },
+	{ "cp", verb_cp, NEED_CHANGE,
+	  "cp [-r] [-l USER] FILE NAME:PATH\ncp [-r] [-l USER] NAME:PATH FILE",
+	  "-r       folders with all that is in them\n"
+	  "-l USER  who to be in the guest (default: its ssh_user)",
+	  VERB_OURS },
 	{ "log", verb_log, NEED_STORE, "log [-fk] [-n LINES] NAME",
 	  "-f        go on with what is added, until ^C\n"
 	  "-k        what khyve said, not what happened to the guest\n"

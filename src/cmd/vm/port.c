@@ -64,18 +64,29 @@ static int apply(const struct vm *vm, const struct guest *g, unsigned nic, const
 	return r;
 }
 
+int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p, struct err *err)
+{
+	struct port found;
+	struct err ignored;
+	unsigned nic;
+	int r = port_add(&vm->store, g, p, &nic, err);
+
+	if (r < 0)
+		return r;
+	r = apply(vm, g, nic, p, true, err);
+	if (r < 0)
+		(void)port_remove(g, p, false, &found, &nic, &ignored);
+	return r;
+}
+
 static int add(const struct vm *vm, const struct guest *g, const char *text)
 {
-	struct port p, found;
-	struct err err, ignored;
-	unsigned nic;
+	struct port p;
+	struct err err;
 
-	if (port_parse(text, &p, &err) < 0 || port_add(&vm->store, g, &p, &nic, &err) < 0)
+	if (port_parse(text, &p, &err) < 0 || vm_port_add(vm, g, &p, &err) < 0)
 		return ui_error("%s", err.text);
-	if (apply(vm, g, nic, &p, true, &err) == 0)
-		return 0;
-	(void)port_remove(g, &p, false, &found, &nic, &ignored);
-	return ui_error("%s", err.text);
+	return 0;
 }
 
 static int remove_port(const struct vm *vm, const struct guest *g, const char *text)

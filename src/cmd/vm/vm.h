@@ -69,6 +69,9 @@ int verb_snapshot(struct vm *vm, int argc, char **argv);
 int verb_rollback(struct vm *vm, int argc, char **argv);
 int verb_clone(struct vm *vm, int argc, char **argv);
 int verb_trash(struct vm *vm, int argc, char **argv);
+int verb_ssh(struct vm *vm, int argc, char **argv);
+int verb_exec(struct vm *vm, int argc, char **argv);
+int verb_cp(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
@@ -142,6 +145,12 @@ int vm_read_console(const struct guest *g, char *out, size_t size);
 /* Waits as vm wait does. Returns the exit status. */
 int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned seconds);
 #define VM_WAIT_SECONDS 300
+/* Waits until a guest answers by SSH; where, as ADDR:PORT. Returns the exit status. */
+int vm_wait_ssh(const struct vm *vm, const struct guest *g, unsigned seconds, char *out,
+		size_t size);
+/* Forwards a port, in the guest's file and at once. */
+struct port;
+int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p, struct err *err);
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */

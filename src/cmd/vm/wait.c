@@ -35,6 +35,7 @@ struct wait {
 	regex_t regex;
 	char *console; /* CONSOLE_SIZE */
 	char found[512]; /* what is printed at the end */
+	bool quiet; /* it is not */
 	const char *hint; /* why it has not come true so far */
 };
 
@@ -194,7 +195,7 @@ static int wait_until(struct wait *w, const char *name, const char *what, uint64
 			return ui_error("%s appears to be running on %s (locked)", name,
 					state.host);
 		if (w->what != OFF && state.kind == RUN_RUNNING && is_true(w)) {
-			if ((w->what == IP || w->what == SSH) && w->found[0])
+			if ((w->what == IP || w->what == SSH) && w->found[0] && !w->quiet)
 				puts(w->found);
 			return 0;
 		}
@@ -244,6 +245,23 @@ int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned se
 	free(w.console);
 	regfree(&w.regex);
 	return status;
+}
+
+int vm_wait_ssh(const struct vm *vm, const struct guest *g, unsigned seconds, char *out,
+		size_t size)
+{
+	struct wait w = { .vm = vm, .g = *g, .what = SSH, .quiet = true };
+	int status = 0;
+
+	if (!is_reached(&w, true)) {
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "Waiting for %s to answer by SSH...\n", g->name);
+		status = wait_until(&w, g->name, "ssh", clock_mono_ns() + seconds * NS_PER_SEC);
+	}
+	if (status)
+		return status;
+	return str_copy(out, size, w.found) < 0 ? ui_error("%s: its address is too long", g->name)
+						: 0;
 }
 
 int verb_wait(struct vm *vm, int argc, char **argv)
