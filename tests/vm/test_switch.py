@@ -1380,4 +1380,5 @@ def main():
     run({n: guarded(n, f) for n, f in cases_of(sys.modules[__name__]).items()})
 
 
-main()
+if __name__ == "__main__":
+    main()
