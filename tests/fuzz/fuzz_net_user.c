@@ -273,7 +273,7 @@ static void put_ip4(struct fuzz *f, uint8_t *ip, uint8_t protocol, size_t len)
 
 static void put_ip6(struct fuzz *f, uint8_t *ip, uint8_t protocol, size_t len)
 {
-	static const char *const dsts[] = { "2001:db8::1", "fec0::2",	     "fec0::3",
+	static const char *const dsts[] = { "2001:db8::1", "fd00::2",	     "fd00::3",
 					    "fe80::2",	   "ff02::1",	     "ff02::2",
 					    "ff02::1:2",   "ff02::1:ff00:2", "::1" };
 
@@ -282,7 +282,7 @@ static void put_ip6(struct fuzz *f, uint8_t *ip, uint8_t protocol, size_t len)
 	put_be16(ip + 4, (uint16_t)len);
 	ip[6] = protocol;
 	ip[7] = fz_u8(&f->in) < 240 ? 255 : fz_u8(&f->in);
-	inet_pton(AF_INET6, fz_bool(&f->in) ? "fec0::15" : "fe80::15", ip + 8);
+	inet_pton(AF_INET6, fz_bool(&f->in) ? "fd00::15" : "fe80::15", ip + 8);
 	inet_pton(AF_INET6, dsts[fz_pick(&f->in, ARRAY_LEN(dsts))], ip + 24);
 }
 

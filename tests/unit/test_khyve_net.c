@@ -54,7 +54,7 @@ static uint16_t payload_sum(const uint8_t *frame)
 	return sum_of(ip + head, len, sum);
 }
 
-/* A frame from the guest: 10.0.2.15, or fec0::1234. Its data is the caller's. Returns the length. */
+/* A frame from the guest: 10.0.2.15, or fd00::1234. Its data is the caller's. Returns the length. */
 static size_t make(uint8_t *frame, const char *dst, uint8_t protocol, size_t data_len)
 {
 	uint8_t *ip = frame + ETH;
@@ -66,7 +66,7 @@ static size_t make(uint8_t *frame, const char *dst, uint8_t protocol, size_t dat
 		put_be16(ip + 4, (uint16_t)data_len);
 		ip[6] = protocol;
 		ip[7] = 64;
-		inet_pton(AF_INET6, "fec0::1234", ip + 8);
+		inet_pton(AF_INET6, "fd00::1234", ip + 8);
 		CHECK_EQ(inet_pton(AF_INET6, dst, ip + 24), 1);
 		return ETH + 40 + data_len;
 	}
@@ -232,7 +232,7 @@ static void test_filter_host(void)
 static void test_filter_router(void)
 {
 	static const char *const routers[] = { "10.0.2.2", "10.0.2.255", "255.255.255.255",
-					       "fec0::2",  "fec0::9999", "fe80::2",
+					       "fd00::2",  "fd00::9999", "fe80::2",
 					       "ff02::1",  "ff01::1" };
 	struct filter f = { 0 };
 
@@ -253,10 +253,10 @@ static void test_filter_router(void)
 	}
 	CHECK_EQ(judge_udp(&f, "10.0.2.3", 1000, 53), FILTER_PASS);
 	CHECK_EQ(judge_udp(&f, "10.0.2.3", 1000, 54), FILTER_DROP);
-	CHECK_EQ(judge_udp(&f, "fec0::3", 1000, 53), FILTER_PASS);
+	CHECK_EQ(judge_udp(&f, "fd00::3", 1000, 53), FILTER_PASS);
 	/* What listens on the host's resolver besides is not the guest's, its loopback or not. */
 	for (int i = 0; i < 4; i++) {
-		const char *dns = i % 2 ? "fec0::3" : "10.0.2.3";
+		const char *dns = i % 2 ? "fd00::3" : "10.0.2.3";
 
 		f.host_loopback = i / 2;
 		CHECK_EQ(judge_tcp_port(&f, dns, 53, 0x02, 0), 0x02);
@@ -291,19 +291,19 @@ static void test_filter_closed(void)
 	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
 	len = make(frame, "ff02::2", IPPROTO_ICMPV6, 8);
 	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
-	len = make(frame, "fec0::3", IPPROTO_ICMPV6, 8);
+	len = make(frame, "fd00::3", IPPROTO_ICMPV6, 8);
 	CHECK_EQ(filter_in(&f, NOW, frame, len), FILTER_PASS);
 }
 
 /* Who sent something through a forward gets answers, for a while, at the port that he sent from. */
 static void test_filter_peers(void)
 {
-	static const char *const routers[] = { "10.0.2.2", "fec0::2" };
+	static const char *const routers[] = { "10.0.2.2", "fd00::2" };
 
 	for (size_t i = 0; i < ARRAY_LEN(routers); i++) {
 		struct filter f = { 0 };
 		uint8_t frame[200] = { 0 };
-		size_t len = make(frame, i ? "fec0::1234" : "10.0.2.15", IPPROTO_UDP, 20);
+		size_t len = make(frame, i ? "fd00::1234" : "10.0.2.15", IPPROTO_UDP, 20);
 
 		inet_pton(i ? AF_INET6 : AF_INET, routers[i], frame + ETH + (i ? 8 : 12));
 		put_be16(data_of(frame), 4000);
@@ -344,7 +344,7 @@ static void test_filter_guest(void)
 	judge_udp(&f, "192.0.2.1", 1, 2);
 	CHECK_STR(inet_ntop(AF_INET, &f.guest4, text, sizeof(text)), "10.0.2.15");
 	judge_udp(&f, "2001:db8::1", 1, 2);
-	CHECK_STR(inet_ntop(AF_INET6, &f.guest6, text, sizeof(text)), "fec0::1234");
+	CHECK_STR(inet_ntop(AF_INET6, &f.guest6, text, sizeof(text)), "fd00::1234");
 }
 
 /* --- pieces --- */
@@ -495,7 +495,7 @@ static void test_forward_good(void)
 		{ "tcp 0.0.0.0:1 65535", "tcp 0.0.0.0:1 65535" },
 		{ "tcp 192.0.2.1:8080 10.0.2.20:80", "tcp 192.0.2.1:8080 10.0.2.20:80" },
 		{ "tcp [::]:8080 80", "tcp [::]:8080 80" },
-		{ "udp [::1]:8080 [fec0::15]:80", "udp [::1]:8080 [fec0::15]:80" },
+		{ "udp [::1]:8080 [fd00::15]:80", "udp [::1]:8080 [fd00::15]:80" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -533,7 +533,7 @@ static void test_forward_bad(void)
 		"tcp ::1:80 80",
 		"tcp [1.2.3.4]:80 80",
 		"tcp [::1]:80 10.0.2.15:80",
-		"tcp 80 [fec0::15]:80",
+		"tcp 80 [fd00::15]:80",
 		"tcp 80 10.0.2.2:80",
 		"tcp 80 10.0.2.3:80",
 		"tcp 80 127.0.0.1:80",

@@ -13,8 +13,8 @@
 #define ADDR_GUEST4 0x0a00020fu /* the first that DHCP gives away */
 
 #define ADDR_PREFIX6_LEN 64
-static const struct in6_addr addr_prefix6 = { .s6_addr = { 0xfe, 0xc0 } }; /* fec0::/64 */
-static const struct in6_addr addr_host6 = { .s6_addr = { 0xfe, 0xc0, [15] = 2 } };
-static const struct in6_addr addr_dns6 = { .s6_addr = { 0xfe, 0xc0, [15] = 3 } };
+static const struct in6_addr addr_prefix6 = { .s6_addr = { 0xfd, 0x00 } }; /* fd00::/64 */
+static const struct in6_addr addr_host6 = { .s6_addr = { 0xfd, 0x00, [15] = 2 } };
+static const struct in6_addr addr_dns6 = { .s6_addr = { 0xfd, 0x00, [15] = 3 } };
 
 #endif

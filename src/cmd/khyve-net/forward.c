@@ -160,7 +160,7 @@ int forward_parse(const char *text, struct forward *out, struct err *err)
 	if (f.guest.sa.sa_family != f.host.sa.sa_family)
 		return bad(err, word, "host and guest must both be IPv4, or both IPv6");
 	if (given && !guest_addr_ok(&f))
-		return bad(err, word, "the guest's address is one of 10.0.2.0/24 or fec0::/64");
+		return bad(err, word, "the guest's address is one of 10.0.2.0/24 or fd00::/64");
 	*out = f;
 	return 0;
 }

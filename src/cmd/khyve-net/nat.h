@@ -29,7 +29,7 @@ struct nat_config {
 	const char *hostname; /* for DHCP; NULL: none */
 	unsigned int mtu; /* NAT_MTU_MIN to NAT_MTU_MAX; IPv6 needs 1280 */
 	bool ip4, ip6;
-	bool host_loopback; /* for the filter: the guest may use the host's loopback as 10.0.2.2 and fec0::2 */
+	bool host_loopback; /* for the filter: the guest may use the host's loopback as 10.0.2.2 and fd00::2 */
 	bool closed; /* for the filter: only what comes through forwards */
 	/* A frame for the guest. */
 	void (*send)(void *arg, const void *frame, size_t len);

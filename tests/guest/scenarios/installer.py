@@ -95,7 +95,7 @@ def network():
     for command in "ip addr", "ip route", "cat /etc/resolv.conf":
         write(command + " > /dev/ttyS0")
     state["serial"].wait(r"inet 10\.0\.2\.15/24 ", 60)
-    state["serial"].wait(r"inet6 fec0:[0-9a-f:]+/64 ", 10)
+    state["serial"].wait(r"inet6 fd00:[0-9a-f:]+/64 ", 10)
     state["serial"].wait(r"^default via 10\.0\.2\.2 ", 10)
     state["serial"].wait(r"^nameserver 10\.0\.2\.3$", 10)
     console(1)

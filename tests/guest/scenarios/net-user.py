@@ -46,8 +46,8 @@ def addresses():
           "udhcpc -i eth0 -n -q -s /lease; echo dhcp=$?", r"^dns=10\.0\.2\.3$", 60)
     check_equal(shell("", r"^dhcp=(\d+)$").group(1), "0", "the status of udhcpc")
     shell("ip addr show eth0", r"inet 10\.0\.2\.15/24")
-    shell("for i in $(seq 20); do ip addr show eth0 | grep -q fec0 && break; sleep 1; done; ip addr show eth0",
-          r"inet6 fec0:[0-9a-f:]+/64", 60)
+    shell("for i in $(seq 20); do ip addr show eth0 | grep -q fd00 && break; sleep 1; done; ip addr show eth0",
+          r"inet6 fd00:[0-9a-f:]+/64", 60)
 
 
 def ping():
