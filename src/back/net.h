@@ -139,6 +139,7 @@ struct net_fault {
 	int fail_nth; /* fail the n-th request from now (1 = next) with fail_errno; 0: none; -1: all */
 	int fail_errno; /* positive errno */
 	bool hold; /* keep completions until net_fault_release */
+	bool fail_queues; /* net_set_queues fails with fail_errno */
 };
 struct net *net_open_fault(struct loop *l, struct net *inner);
 void net_fault_set(struct net *n, const struct net_fault *f);

@@ -110,7 +110,9 @@ static void fault_set_offloads(struct net *n, unsigned int offloads)
 
 static int fault_set_queues(struct net *n, unsigned int count)
 {
-	return net_set_queues(fault_of(n)->inner, count);
+	struct net_fault_line *d = fault_of(n);
+
+	return d->f.fail_queues ? -d->f.fail_errno : net_set_queues(d->inner, count);
 }
 
 static void fault_close(struct net *n)

@@ -109,6 +109,7 @@ static uint8_t announced(struct vnet *n, uint8_t cmd, const uint8_t *data)
 static uint8_t set_pairs(struct vnet *n, uint8_t cmd, const uint8_t *data)
 {
 	unsigned int pairs = get_le16(data);
+	int r;
 
 	(void)cmd;
 	if (!pairs || pairs > n->pairs)
@@ -117,13 +118,13 @@ static uint8_t set_pairs(struct vnet *n, uint8_t cmd, const uint8_t *data)
 		vnet_vhost_stop(n, i);
 		vnet_rx_pause(n, i);
 	}
-	if (net_set_queues(n->line, pairs) < 0)
-		return ACK_ERR;
-	n->active = pairs;
-	for (unsigned int i = 0; i < pairs; i++)
+	r = net_set_queues(n->line, pairs);
+	if (r == 0)
+		n->active = pairs;
+	for (unsigned int i = 0; i < n->active; i++)
 		if (!vnet_vhost_update(n, i))
 			vnet_rx_kick(n, i);
-	return ACK_OK;
+	return r == 0 ? ACK_OK : ACK_ERR;
 }
 
 static uint8_t set_offloads(struct vnet *n, uint8_t cmd, const uint8_t *data)

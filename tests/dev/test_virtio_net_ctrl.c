@@ -409,6 +409,8 @@ static void check_pair(unsigned int pair)
 
 static void test_pairs(void)
 {
+	const struct net_fault stuck = { .fail_queues = true, .fail_errno = EIO };
+
 	setup_pairs();
 	CHECK_EQ(tb_r16(d, TB_V_BAR, TB_V_CONFIG + 8), 4);
 	check_pair(0);
@@ -431,6 +433,11 @@ static void test_pairs(void)
 	rx_check_on(0, 100, 9);
 	CHECK_EQ(number(MQ, 0, 4), OK);
 	check_pair(3);
+	/* the line does not do it: all go on as before */
+	tb_net_fault(tb, 0, &stuck);
+	CHECK_EQ(number(MQ, 0, 2), ERR);
+	for (unsigned int i = 1; i < 4; i++)
+		check_pair(i);
 	CHECK(tb_balanced(tb));
 }
 
