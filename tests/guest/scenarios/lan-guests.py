@@ -9,7 +9,7 @@ import types
 
 import harness
 from harness import check, check_equal
-from lan import CMDLINE, Lan, Shell, run
+from lan import CMDLINE, MTU, Lan, Shell, run
 from machine import Store
 
 PINGS = 10
@@ -45,6 +45,7 @@ def boot():
     for name in ("one", "two", "spy"):
         shells[name] = Shell(types.SimpleNamespace(serial=store.serial(name)))
         card(name, "0c", "a")
+        shells[name](f"ip link set $a mtu {MTU}")  # an e1000 cannot tell its driver
     for i, name in ((2, "one"), (3, "two")):
         card(name, "0d", "b")
         shells[name](f"ip addr add 10.77.0.{i}/24 dev $a; /bin/ip addr add fd77::{i}/64 dev $a nodad;"
@@ -79,7 +80,7 @@ def apart():
         sh(f"ping -c 3 -W 5 2001:db8::{other}", 60, status=1)
         # not even by an address that it was told
         mac = shells["two" if name == "one" else "one"]("cat /sys/class/net/$b/address")
-        sh(f"ip neigh replace 192.0.2.{other} lladdr {mac} dev $b")
+        sh(f"/bin/ip neigh replace 192.0.2.{other} lladdr {mac} dev $b")
         sh(f"ping -c 3 -W 5 192.0.2.{other}", 60, status=1)
 
 
@@ -103,7 +104,7 @@ def span():
     spy, _ = counters()
     state["lan"].ping("10.77.0.2", "-s", "1400")
     check(counters()[0] - spy >= 2 * 3 * 1400, "the spy does not get what the LAN sends")
-    shells["spy"]("ip addr add 10.77.0.9/24 dev $a; ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:01 dev $a")
+    shells["spy"]("ip addr add 10.77.0.9/24 dev $a; /bin/ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:01 dev $a")
     shells["spy"]("ping -c 2 -W 3 10.77.0.1", 60, status=1)
     mac = shells["spy"]("cat /sys/class/net/$a/address")
     check(mac not in run("bridge", "fdb", "show", "br", state["lan"].bridge), "the switch knows the spy")

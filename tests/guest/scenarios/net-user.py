@@ -51,7 +51,7 @@ def addresses():
 
 
 def ping():
-    shell("ping -c 2 10.0.2.2; ping -c 2 fec0::2; echo ping=$?", r"^ping=0$")
+    shell("ping -c 2 10.0.2.2; ping -c 2 fd00::2; echo ping=$?", r"^ping=0$")
 
 
 def serve(function):
