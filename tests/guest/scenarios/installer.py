@@ -88,7 +88,7 @@ def questions():
 def network():
     state["serial"].wait(r"udhcpc: Got IP 10\.0\.2\.15 .* routing through 10\.0\.2\.2$", 180)
     state["serial"].wait(r"netcfg.*: Read nameserver 10\.0\.2\.3$", 60)
-    state["serial"].wait(r"netcfg.*: Getting default hostname from", 60)
+    state["serial"].wait(r'netcfg.*: INFO: DHCP hostname: "debian"$', 60)
     wait_still()
     keep("hostname")
     console(2)
