@@ -249,7 +249,7 @@ static int run(struct vm *vm, int argc, char **argv, bool exec)
 {
 	struct target *t = calloc(1, sizeof(*t));
 	char *command = NULL;
-	unsigned seconds;
+	unsigned seconds = 0;
 	int r = t ? parse(vm, argc, argv, t, &seconds, NULL) : ui_error("out of memory");
 
 	if (r == 0 && argc - optind < (exec ? 2 : 1))
@@ -303,7 +303,7 @@ int verb_cp(struct vm *vm, int argc, char **argv)
 	struct target *t = calloc(1, sizeof(*t));
 	char name[STORE_NAME_MAX + 1], other[STORE_NAME_MAX + 1], *remote = NULL;
 	bool recursive = false, to = false;
-	unsigned seconds;
+	unsigned seconds = 0;
 	int r = t ? parse(vm, argc, argv, t, &seconds, &recursive) : ui_error("out of memory");
 
 	if (r == 0 && argc - optind != 2)
