@@ -231,9 +231,6 @@ static void warn_bridges(const struct plan *p)
 static void show_warnings(const struct guest *g, const struct gconf *conf, const struct plan *p)
 {
 	keys_check(conf, warn_text, NULL);
-	if (p->mouse)
-		ui_warning("%s: xhci_mouse has no effect yet: the pointer is a PS/2 mouse",
-			   g->name);
 	if (p->screen_open)
 		ui_warning("%s: the screen on %s is open to everybody who can reach this host; set "
 			   "vnc_password, or graphics_listen=\"127.0.0.1\"",
