@@ -258,6 +258,7 @@ int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, stru
 	*lock = lock_guest(g);
 	if (*lock < 0)
 		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
+	file_clear_temps(g->dir, ".conf", true);
 	r = gconf_load(g->conf, conf, err);
 	if (r < 0)
 		fd_close(lock);
@@ -298,6 +299,21 @@ static unsigned free_disk(const struct guest *g, const struct gconf *conf, char 
 	}
 }
 
+static bool names_disk(const char *path, unsigned n, const char *name)
+{
+	struct gconf *conf;
+	const char *value;
+	bool same;
+
+	/* If in doubt. */
+	if (gconf_load(path, &conf, NULL) < 0)
+		return true;
+	value = gconf_getf(conf, "disk%u_name", n);
+	same = value && strcmp(value, name) == 0;
+	gconf_free(conf);
+	return same;
+}
+
 int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 {
 	char name[32], path[PATH_MAX], type[64];
@@ -326,7 +342,8 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 			r = set_numbered(conf, "disk", n, "dev", "file", err);
 		if (r == 0)
 			r = gconf_save(conf, g->conf, err);
-		if (r < 0)
+		/* If the folder could not be synced, the file names it all the same. */
+		if (r < 0 && !names_disk(g->conf, n, name))
 			unlink(path);
 	}
 	guest_edit_end(conf, lock);
