@@ -349,6 +349,13 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	return r;
 }
 
+int vm_start(struct vm *vm, const char *name)
+{
+	struct start st = { .wait = false };
+
+	return start_guest(vm, name, &st);
+}
+
 /* Starts guests one after the other with vm_delay between them. Returns how many failed. */
 static int start_all(struct vm *vm, char **names, int count, const struct start *st)
 {
