@@ -21,30 +21,29 @@ int guest_move(const char *from, const struct guest *to, struct err *err)
 		return err_set(err, r, "virtual machine already exists in %s", to->dir);
 	if (r < 0)
 		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
-	r = store_of(to, &s);
-	if (r == 0)
-		r = file_sync_dir(s.dir);
-	return r < 0 ? err_set(err, r,
-			       "%s is there, but a power cut may still undo it: cannot sync %s: %s",
-			       to->dir, s.dir, strerror(-r))
-		     : 0;
+	store_around(to, &s);
+	r = file_sync_dir(s.dir);
+	return r < 0 ? err_set(err, r, "%s: %s", to->dir, strerror(-r)) : 0;
 }
 
 int guest_rename(const struct store *s, const struct guest *g, const char *name, struct guest *out,
 		 struct err *err)
 {
 	char second[PATH_MAX], old[PATH_MAX];
+	struct store around;
 	struct gconf *conf;
-	struct guest to;
+	struct guest to, other;
 	int lock, r;
 
-	if (!store_name_valid(name) || store_guest(s, name, &to) < 0)
+	store_around(g, &around);
+	if (!store_name_valid(name) || store_guest(&around, name, &to) < 0)
 		return err_set(
 			err, -EINVAL,
 			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			name, STORE_NAME_MAX);
-	if (access(to.dir, F_OK) == 0)
-		return err_set(err, -EEXIST, "directory %s already exists", to.dir);
+	if (store_find(s, name, &other) == 0 || access(to.dir, F_OK) == 0)
+		return err_set(err, -EEXIST, "directory %s already exists",
+			       access(to.dir, F_OK) == 0 ? to.dir : other.dir);
 	if (file_path(second, sizeof(second), "%s/%s.conf", g->dir, name) < 0 ||
 	    file_path(old, sizeof(old), "%s/%s.conf", to.dir, g->name) < 0)
 		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", to.dir);

@@ -46,13 +46,18 @@ static int compare(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-int removed_list(const struct store *s, struct removed **out, size_t *count)
+struct list {
+	struct removed *entries;
+	size_t count;
+};
+
+static int add_view(void *arg, const struct store *view)
 {
-	struct removed *list = NULL, entry;
+	struct list *l = arg;
+	struct removed entry;
 	char dir[PATH_MAX];
-	size_t n = 0;
 	struct dirent *e;
-	int r = file_path(dir, sizeof(dir), "%s/" REMOVED_DIR, s->dir);
+	int r = file_path(dir, sizeof(dir), "%s/" REMOVED_DIR, view->dir);
 	DIR *d = r < 0 ? NULL : opendir(dir);
 
 	if (!d && r == 0 && errno != ENOENT)
@@ -62,39 +67,51 @@ int removed_list(const struct store *s, struct removed **out, size_t *count)
 
 		if (!parse(e->d_name, &entry))
 			continue;
-		more = realloc(list, (n + 1) * sizeof(*more));
+		(void)str_copy(entry.store, sizeof(entry.store), view->name);
+		more = realloc(l->entries, (l->count + 1) * sizeof(*more));
 		if (more) {
-			list = more;
-			list[n++] = entry;
+			l->entries = more;
+			more[l->count++] = entry;
 		} else {
 			r = -ENOMEM;
 		}
 	}
 	if (d)
 		closedir(d);
+	return r;
+}
+
+int removed_list(const struct store *s, struct removed **out, size_t *count)
+{
+	struct list l = { 0 };
+	int r = store_each_view(s, add_view, &l);
+
 	if (r < 0) {
-		free(list);
+		free(l.entries);
 		return r;
 	}
-	if (n)
-		qsort(list, n, sizeof(*list), compare);
-	*out = list;
-	*count = n;
+	if (l.count)
+		qsort(l.entries, l.count, sizeof(*l.entries), compare);
+	*out = l.entries;
+	*count = l.count;
 	return 0;
 }
 
-int removed_add(const struct store *s, const struct guest *g, struct err *err)
+int removed_add(const struct guest *g, struct err *err)
 {
 	struct removed e = { .when = time(NULL) };
 	char dir[PATH_MAX], path[PATH_MAX];
-	int r = file_path(dir, sizeof(dir), "%s/" REMOVED_DIR, s->dir);
+	struct store s;
+	int r;
 
+	store_around(g, &s);
+	r = file_path(dir, sizeof(dir), "%s/" REMOVED_DIR, s.dir);
 	if (r == 0)
 		r = str_copy(e.name, sizeof(e.name), g->name);
 	if (r == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
 		r = -errno;
 	for (int i = 0; r == 0 && i < TRIES; i++, e.when++) {
-		r = entry_path(s, &e, path, sizeof(path));
+		r = entry_path(&s, &e, path, sizeof(path));
 		if (r == 0)
 			r = file_move_new(g->dir, path);
 		if (r != -EEXIST)
@@ -104,7 +121,7 @@ int removed_add(const struct store *s, const struct guest *g, struct err *err)
 	if (r == 0)
 		r = file_sync_dir(dir);
 	if (r == 0)
-		r = file_sync_dir(s->dir);
+		r = file_sync_dir(s.dir);
 	return r < 0 ? err_set(err, r, "cannot remove %s: %s", g->dir, strerror(-r)) : 0;
 }
 
@@ -112,6 +129,7 @@ int removed_restore(const struct store *s, const char *name, struct err *err)
 {
 	struct removed *list;
 	char path[PATH_MAX];
+	struct store view;
 	struct guest g;
 	size_t count;
 	int r = removed_list(s, &list, &count);
@@ -120,12 +138,17 @@ int removed_restore(const struct store *s, const char *name, struct err *err)
 		return err_set(err, r, "cannot read %s/" REMOVED_DIR ": %s", s->dir, strerror(-r));
 	while (count > 0 && strcmp(list[count - 1].name, name) != 0)
 		count--;
-	if (count == 0 || store_guest(s, name, &g) < 0)
+	if (count == 0)
 		r = err_set(err, -ENOENT, "%.64s is not in the trash; 'vm trash list' shows it",
 			    name);
-	else if (entry_path(s, &list[count - 1], path, sizeof(path)) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+	else if (store_find(s, name, &g) == 0)
+		r = err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
 	else
+		r = store_view(s, list[count - 1].store, &view, err);
+	if (r == 0 && (store_guest(&view, name, &g) < 0 ||
+		       entry_path(&view, &list[count - 1], path, sizeof(path)) < 0))
+		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", view.dir);
+	if (r == 0)
 		r = guest_move(path, &g, err);
 	free(list);
 	return r;
@@ -135,11 +158,16 @@ int removed_restore(const struct store *s, const char *name, struct err *err)
 static int remove_entry(const struct store *s, const struct removed *e, struct err *err)
 {
 	struct guest g = { 0 };
-	int r = entry_path(s, e, g.dir, sizeof(g.dir));
+	struct store view;
+	int r = store_view(s, e->store, &view, err);
 
+	if (r < 0)
+		return r;
+	r = entry_path(&view, e, g.dir, sizeof(g.dir));
 	if (r == 0)
 		r = str_copy(g.name, sizeof(g.name), e->name);
-	return r < 0 ? err_set(err, r, "%s: %s", s->dir, strerror(-r)) : store_remove(s, &g, err);
+	return r < 0 ? err_set(err, r, "%s: %s", view.dir, strerror(-r))
+		     : store_remove(&view, &g, err);
 }
 
 int removed_empty(const struct store *s, const char *name, time_t before, struct err *err)

@@ -18,13 +18,14 @@ struct err;
 
 struct removed {
 	char name[STORE_NAME_MAX + 1];
+	char store[STORE_NAME_MAX + 1]; /* the datastore's name */
 	time_t when;
 };
 
-/* From the oldest to the newest, malloc'ed. */
+/* Of all datastores, from the oldest to the newest, malloc'ed. */
 int removed_list(const struct store *s, struct removed **out, size_t *count);
 /* Puts a guest there. Only with the supervisor's lock, whose file goes with it. */
-int removed_add(const struct store *s, const struct guest *g, struct err *err);
+int removed_add(const struct guest *g, struct err *err);
 /* Brings the last guest of that name back. -ENOENT; -EEXIST: there is another one by now. */
 int removed_restore(const struct store *s, const char *name, struct err *err);
 /* Removes those that went before that time, of one name or, with NULL, of all. Returns how many. */

@@ -71,14 +71,15 @@ bool snapshot_is_part(const char *name)
 
 /* --- copies --- */
 
-static int copy_file(const struct storage *st, int from_dir, int to_dir, const char *name)
+static int copy_file(const struct storage *st, int from_dir, int to_dir, const char *name,
+		     struct progress *p)
 {
 	int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), to, r;
 
 	if (from < 0)
 		return -errno;
 	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = to < 0 ? -errno : st->copy(from, to, NULL);
+	r = to < 0 ? -errno : st->copy(from, to, p);
 	fd_close(&to);
 	close(from);
 	return r;
@@ -103,7 +104,8 @@ static bool is_file(int dir, const char *name)
 }
 
 /* Copies the guest's parts, or if st is NULL syncs them in to. */
-static int each_part(const struct storage *st, const char *from, const char *to, struct err *err)
+static int each_part(const struct storage *st, const char *from, const char *to, struct progress *p,
+		     struct err *err)
 {
 	int to_dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *d = opendir(st ? from : to);
@@ -114,7 +116,8 @@ static int each_part(const struct storage *st, const char *from, const char *to,
 	while (r == 0 && (e = readdir(d))) {
 		if (!snapshot_is_part(e->d_name) || !is_file(dirfd(d), e->d_name))
 			continue;
-		r = st ? copy_file(st, dirfd(d), to_dir, e->d_name) : sync_file(to_dir, e->d_name);
+		r = st ? copy_file(st, dirfd(d), to_dir, e->d_name, p)
+		       : sync_file(to_dir, e->d_name);
 		if (r < 0)
 			err_set(err, r, "cannot copy %s/%s: %s", from, e->d_name, strerror(-r));
 	}
@@ -124,33 +127,33 @@ static int each_part(const struct storage *st, const char *from, const char *to,
 	return r;
 }
 
-int snapshot_copy(const struct store *s, const char *from, const char *to, struct err *err)
+int snapshot_copy(const char *from, const char *to, struct progress *p, struct err *err)
 {
 	const struct storage *st;
-	int r = storage_probe(s->dir, &st, err);
+	int r = storage_probe(to, &st, err);
 
 	if (r == 0)
-		r = each_part(st, from, to, err);
-	return r == 0 ? each_part(NULL, from, to, err) : r;
+		r = each_part(st, from, to, p, err);
+	return r == 0 ? each_part(NULL, from, to, p, err) : r;
 }
 
 /* The same of a guest that runs: it stands still only while its files are copied. */
-static int copy_live(const struct store *s, const struct guest *g, const char *to, struct err *err)
+static int copy_live(const struct guest *g, const char *to, struct progress *p, struct err *err)
 {
 	const struct storage *st;
 	struct freeze f;
 	struct err copy_err;
-	int r = storage_probe(s->dir, &st, err), copied;
+	int r = storage_probe(to, &st, err), copied;
 
 	if (r == 0)
 		r = freeze_begin(&f, g, err);
 	if (r < 0)
 		return r;
-	copied = each_part(st, g->dir, to, &copy_err);
+	copied = each_part(st, g->dir, to, p, &copy_err);
 	r = freeze_end(&f, err);
 	if (copied < 0)
 		r = err_set(err, copied, "%s", copy_err.text);
-	return r == 0 ? each_part(NULL, g->dir, to, err) : r;
+	return r == 0 ? each_part(NULL, g->dir, to, p, err) : r;
 }
 
 /* --- the list --- */
@@ -246,10 +249,11 @@ static int place(const struct guest *g, const char *stage, const char *path, str
 	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r)) : 0;
 }
 
-int snapshot_make(const struct store *s, const struct guest *g, const char *name, bool live,
+int snapshot_make(const struct guest *g, const char *name, bool live, struct progress *p,
 		  struct err *err)
 {
 	char path[PATH_MAX], stage[PATH_MAX], conf_path[PATH_MAX];
+	struct store s;
 	struct gconf *conf = NULL;
 	int lock = -1, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
 
@@ -259,12 +263,13 @@ int snapshot_make(const struct store *s, const struct guest *g, const char *name
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
-	r = store_stage(s, g->name, stage, sizeof(stage), &stage_lock, err);
+	store_around(g, &s);
+	r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
 	if (r < 0) {
 		guest_edit_end(conf, lock);
 		return r;
 	}
-	r = live ? copy_live(s, g, stage, err) : snapshot_copy(s, g->dir, stage, err);
+	r = live ? copy_live(g, stage, p, err) : snapshot_copy(g->dir, stage, p, err);
 	if (r == 0 && file_path(conf_path, sizeof(conf_path), "%s/" SNAPSHOT_CONF, stage) < 0)
 		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
 	if (r == 0)
@@ -280,17 +285,19 @@ int snapshot_make(const struct store *s, const struct guest *g, const char *name
 	return r;
 }
 
-int snapshot_remove(const struct store *s, const struct guest *g, const char *name, struct err *err)
+int snapshot_remove(const struct guest *g, const char *name, struct err *err)
 {
 	char path[PATH_MAX], stage[PATH_MAX], inside[PATH_MAX];
 	struct gconf *conf = NULL;
+	struct store s;
 	int lock = -1, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
 
 	if (r == 0)
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
-	r = store_stage(s, g->name, stage, sizeof(stage), &stage_lock, err);
+	store_around(g, &s);
+	r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
 	if (r == 0) {
 		if (file_path(inside, sizeof(inside), "%s/snapshot", stage) < 0)
 			r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);

@@ -8,7 +8,7 @@
 
 struct err;
 struct guest;
-struct store;
+struct progress;
 
 #define SNAPSHOT_DIR ".snap"
 /* The guest's file in a snapshot, whatever the guest is called; its time is the snapshot's. */
@@ -18,6 +18,6 @@ int snapshot_path(const struct guest *g, const char *name, char *out, size_t siz
 /* Whether a file of the guest's folder is what a snapshot keeps, besides the guest's own file. */
 bool snapshot_is_part(const char *name);
 /* Copies and syncs these from one folder to another. */
-int snapshot_copy(const struct store *s, const char *from, const char *to, struct err *err);
+int snapshot_copy(const char *from, const char *to, struct progress *p, struct err *err);
 
 #endif

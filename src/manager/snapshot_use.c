@@ -26,9 +26,10 @@
 /* --- rollback --- */
 
 struct rollback {
-	const struct store *s;
+	struct store s;
 	const struct guest *g;
 	const char *name;
+	struct progress *progress;
 	char from[PATH_MAX]; /* the snapshot */
 	char stage[PATH_MAX]; /* what becomes the guest's folder */
 };
@@ -130,7 +131,7 @@ static int fill(const struct rollback *b, const struct snapshot *list, size_t co
 		r = gconf_save(conf, conf_path, err);
 	gconf_free(conf);
 	if (r == 0)
-		r = snapshot_copy(b->s, b->from, b->stage, err);
+		r = snapshot_copy(b->from, b->stage, b->progress, err);
 	if (r == 0)
 		r = link_files(b->g->dir, b->stage, true, err);
 	if (r == 0)
@@ -155,18 +156,18 @@ static int swap(const struct rollback *b, struct err *err)
 	if (r == 0 && renameat2(AT_FDCWD, b->stage, AT_FDCWD, b->g->dir, RENAME_EXCHANGE) < 0)
 		r = -errno;
 	if (r == 0)
-		r = file_sync_dir(b->s->dir);
+		r = file_sync_dir(b->s.dir);
 	if (r == -EINVAL || r == -ENOSYS)
 		return err_set(err, r,
 			       "the file system of %s cannot swap folders, so nothing was changed",
-			       b->s->dir);
+			       b->s.dir);
 	return r < 0 ? err_set(err, r, "cannot replace %s: %s", b->g->dir, strerror(-r)) : 0;
 }
 
-int snapshot_rollback(const struct store *s, const struct guest *g, const char *name, bool newer,
+int snapshot_rollback(const struct guest *g, const char *name, bool newer, struct progress *p,
 		      struct err *err)
 {
-	struct rollback b = { .s = s, .g = g, .name = name };
+	struct rollback b = { .g = g, .name = name, .progress = p };
 	struct snapshot *list;
 	struct gconf *conf = NULL;
 	size_t count;
@@ -181,7 +182,8 @@ int snapshot_rollback(const struct store *s, const struct guest *g, const char *
 		guest_edit_end(conf, lock);
 		return r;
 	}
-	r = store_stage(s, g->name, b.stage, sizeof(b.stage), &stage_lock, err);
+	store_around(g, &b.s);
+	r = store_stage(&b.s, g->name, b.stage, sizeof(b.stage), &stage_lock, err);
 	if (r == 0) {
 		r = fill(&b, list, count, err);
 		if (r == 0)
@@ -214,8 +216,8 @@ static void unset_unique(struct gconf *conf)
 	}
 }
 
-static int fill_clone(const struct store *s, const char *from, const char *from_conf,
-		      const char *stage, const char *to, struct err *err)
+static int fill_clone(const char *from, const char *from_conf, const char *stage, const char *to,
+		      struct progress *p, struct err *err)
 {
 	char path[PATH_MAX];
 	struct gconf *conf;
@@ -229,23 +231,25 @@ static int fill_clone(const struct store *s, const char *from, const char *from_
 	if (r == 0)
 		r = gconf_save(conf, path, err);
 	gconf_free(conf);
-	return r == 0 ? snapshot_copy(s, from, stage, err) : r;
+	return r == 0 ? snapshot_copy(from, stage, p, err) : r;
 }
 
 int snapshot_clone(const struct store *s, const struct guest *g, const char *name, const char *to,
-		   struct err *err)
+		   struct progress *p, struct err *err)
 {
 	char from[PATH_MAX], from_conf[PATH_MAX], stage[PATH_MAX];
 	struct gconf *conf = NULL;
+	struct store around;
 	struct guest made;
 	int lock = -1, stage_lock, r;
 
-	if (!store_name_valid(to) || store_guest(s, to, &made) < 0)
+	store_around(g, &around);
+	if (!store_name_valid(to) || store_guest(&around, to, &made) < 0)
 		return err_set(
 			err, -EINVAL,
 			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			to, STORE_NAME_MAX);
-	if (access(made.dir, F_OK) == 0)
+	if (store_find(s, to, &made) == 0 || access(made.dir, F_OK) == 0)
 		return err_set(err, -EEXIST, "virtual machine already exists in %s", made.dir);
 	r = name ? snapshot_path(g, name, from, sizeof(from), err)
 		 : file_path(from, sizeof(from), "%s", g->dir);
@@ -259,9 +263,9 @@ int snapshot_clone(const struct store *s, const struct guest *g, const char *nam
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
-	r = store_stage(s, to, stage, sizeof(stage), &stage_lock, err);
+	r = store_stage(&around, to, stage, sizeof(stage), &stage_lock, err);
 	if (r == 0) {
-		r = fill_clone(s, from, from_conf, stage, to, err);
+		r = fill_clone(from, from_conf, stage, to, p, err);
 		if (r == 0)
 			r = seed_clone(g->dir, stage, err);
 		if (r == 0)

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "manager/datastore.h"
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "manager/lock.h"
@@ -115,7 +116,7 @@ int store_open(struct store *s, struct err *err)
 	const char *env = getenv("VM_DIR"), *path = getenv("KHYVE_CONF");
 	int r = 0;
 
-	*s = (struct store){ .delay = DEFAULT_DELAY };
+	*s = (struct store){ .name = STORE_DEFAULT, .delay = DEFAULT_DELAY };
 	if (env && env[0])
 		r = set_dir(s, env, "VM_DIR", err);
 	if (r == 0)
@@ -129,6 +130,10 @@ int store_open(struct store *s, struct err *err)
 		if (r < 0)
 			err_set(err, r, "the home folder's path is too long; set VM_DIR");
 	}
+	if (r == 0)
+		r = str_copy(s->home, sizeof(s->home), s->dir);
+	if (r == 0)
+		r = datastore_load(s, err);
 	if (r < 0)
 		store_close(s);
 	return r;
@@ -137,7 +142,10 @@ int store_open(struct store *s, struct err *err)
 void store_close(struct store *s)
 {
 	free(s->list);
+	free(s->others);
 	s->list = NULL;
+	s->others = NULL;
+	s->other_count = 0;
 }
 
 int store_check(const struct store *s, struct err *err)
@@ -218,20 +226,20 @@ int store_guest(const struct store *s, const char *name, struct guest *out)
 
 	if (file_path(g.name, sizeof(g.name), "%s", name) < 0 ||
 	    file_path(g.dir, sizeof(g.dir), "%s/%s", s->dir, name) < 0 ||
-	    file_path(g.conf, sizeof(g.conf), "%s/%s.conf", g.dir, name) < 0)
+	    file_path(g.conf, sizeof(g.conf), "%s/%s.conf", g.dir, name) < 0 ||
+	    str_copy(g.store, sizeof(g.store), s->name) < 0 ||
+	    str_copy(g.home, sizeof(g.home), s->home) < 0)
 		return -ENAMETOOLONG;
 	*out = g;
 	return 0;
 }
 
-int store_find(const struct store *s, const char *name, struct guest *out)
+/* The same for a guest that is in this datastore. */
+static int find_here(const struct store *s, const char *name, struct guest *out)
 {
 	struct guest g;
-	int r;
+	int r = store_guest(s, name, &g);
 
-	if (!store_name_valid(name))
-		return -ENOENT;
-	r = store_guest(s, name, &g);
 	if (r == 0 && access(g.conf, F_OK) < 0)
 		r = errno == EACCES ? -EACCES : -ENOENT;
 	if (r == 0)
@@ -239,11 +247,101 @@ int store_find(const struct store *s, const char *name, struct guest *out)
 	return r;
 }
 
+struct search {
+	const char *name;
+	struct guest *out;
+	int hidden;
+};
+
+static int search_view(void *arg, const struct store *view)
+{
+	struct search *q = arg;
+	int r = find_here(view, q->name, q->out);
+
+	if (r == -EACCES)
+		q->hidden = r;
+	return r == 0;
+}
+
+int store_find(const struct store *s, const char *name, struct guest *out)
+{
+	struct search q = { .name = name, .out = out };
+	int r;
+
+	if (!store_name_valid(name))
+		return -ENOENT;
+	r = store_each_view(s, search_view, &q);
+	if (r > 0)
+		return 0;
+	return r < 0 ? r : q.hidden ? q.hidden : -ENOENT;
+}
+
 int store_of(const struct guest *g, struct store *out)
 {
-	*out = (struct store){ .delay = DEFAULT_DELAY };
-	return file_path(out->dir, sizeof(out->dir), "%.*s", (int)(file_base(g->dir) - g->dir - 1),
-			 g->dir);
+	*out = (struct store){ .name = STORE_DEFAULT, .delay = DEFAULT_DELAY };
+	if (str_copy(out->dir, sizeof(out->dir), g->home) < 0)
+		return -ENAMETOOLONG;
+	return str_copy(out->home, sizeof(out->home), g->home);
+}
+
+void store_around(const struct guest *g, struct store *out)
+{
+	/* All of these are as large as those that they come from. */
+	(void)store_of(g, out);
+	(void)file_path(out->dir, sizeof(out->dir), "%.*s", (int)(file_base(g->dir) - g->dir - 1),
+			g->dir);
+	(void)str_copy(out->name, sizeof(out->name), g->store);
+}
+
+/* One of the other datastores as a store of its own. */
+static int view_of(const struct store *s, const struct datastore *d, struct store *out)
+{
+	*out = (struct store){ .delay = s->delay };
+	if (str_copy(out->name, sizeof(out->name), d->name) < 0 ||
+	    str_copy(out->dir, sizeof(out->dir), d->path) < 0 ||
+	    str_copy(out->home, sizeof(out->home), s->home) < 0)
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+int store_view(const struct store *s, const char *name, struct store *out, struct err *err)
+{
+	if (strcmp(name, STORE_DEFAULT) == 0) {
+		*out = *s;
+		out->list = NULL;
+		out->others = NULL;
+		out->other_count = 0;
+		return 0;
+	}
+	for (size_t i = 0; i < s->other_count; i++) {
+		const struct datastore *d = &s->others[i];
+
+		if (strcmp(d->name, name) != 0 || d->kind != DATASTORE_GUESTS)
+			continue;
+		if (!datastore_is_there(d))
+			return err_set(err, -ENOENT, "datastore %s is not mounted: %s", name,
+				       d->path);
+		return view_of(s, d, out) < 0
+			       ? err_set(err, -ENAMETOOLONG, "%s: the path is too long", d->path)
+			       : 0;
+	}
+	return err_set(err, -ENOENT, "unable to load datastore - '%.64s'", name);
+}
+
+int store_each_view(const struct store *s, int (*fn)(void *arg, const struct store *view),
+		    void *arg)
+{
+	int r = fn(arg, s);
+
+	for (size_t i = 0; r == 0 && i < s->other_count; i++) {
+		const struct datastore *d = &s->others[i];
+		struct store view;
+
+		if (d->kind == DATASTORE_GUESTS && datastore_is_there(d) &&
+		    view_of(s, d, &view) == 0)
+			r = fn(arg, &view);
+	}
+	return r;
 }
 
 static int no_dots(const struct dirent *e)
@@ -251,25 +349,40 @@ static int no_dots(const struct dirent *e)
 	return e->d_name[0] != '.' && store_name_valid(e->d_name);
 }
 
-int store_each(const struct store *s, int (*fn)(void *arg, const struct guest *g), void *arg)
+struct walk {
+	int (*fn)(void *arg, const struct guest *g);
+	void *arg;
+	int hidden;
+};
+
+static int walk_view(void *arg, const struct store *view)
 {
+	struct walk *w = arg;
 	struct dirent **entries;
-	int n = scandir(s->dir, &entries, no_dots, alphasort), r = 0, hidden = 0;
+	int n = scandir(view->dir, &entries, no_dots, alphasort), r = 0;
 
 	if (n < 0)
 		return -errno;
 	for (int i = 0; i < n; i++) {
 		struct guest g;
-		int found = store_find(s, entries[i]->d_name, &g);
+		int found = find_here(view, entries[i]->d_name, &g);
 
 		if (r == 0 && found == 0)
-			r = fn(arg, &g);
+			r = w->fn(w->arg, &g);
 		if (found == -EACCES)
-			hidden = found;
+			w->hidden = found;
 		free(entries[i]);
 	}
 	free(entries);
-	return r ? r : hidden;
+	return r;
+}
+
+int store_each(const struct store *s, int (*fn)(void *arg, const struct guest *g), void *arg)
+{
+	struct walk w = { .fn = fn, .arg = arg };
+	int r = store_each_view(s, walk_view, &w);
+
+	return r ? r : w.hidden;
 }
 
 unsigned store_autostart(const struct store *s, const char *name)
@@ -306,7 +419,7 @@ int store_template(const struct store *s, const char *name, char *out, size_t si
 		       s->share);
 }
 
-static int find_media(const struct store *s, const char *folder, const char *name, char *out,
+static int find_media(const struct store *s, enum datastore_kind kind, const char *name, char *out,
 		      size_t size)
 {
 	char cwd[PATH_MAX];
@@ -323,20 +436,27 @@ static int find_media(const struct store *s, const char *folder, const char *nam
 		return 0;
 	if (name[0] == '/' || strchr(name, '/'))
 		return -ENOENT;
-	r = file_path(out, size, "%s/%s/%s", s->dir, folder, name);
-	if (r == 0 && (stat(out, &st) < 0 || !S_ISREG(st.st_mode) || access(out, R_OK) < 0))
-		r = -ENOENT;
-	return r;
+	r = file_path(out, size, "%s/%s/%s", s->dir, kind == DATASTORE_ISO ? ".iso" : ".img", name);
+	if (r == 0 && stat(out, &st) == 0 && S_ISREG(st.st_mode) && access(out, R_OK) == 0)
+		return 0;
+	for (size_t i = 0; i < s->other_count; i++) {
+		const struct datastore *d = &s->others[i];
+
+		if (d->kind == kind && file_path(out, size, "%s/%s", d->path, name) == 0 &&
+		    stat(out, &st) == 0 && S_ISREG(st.st_mode) && access(out, R_OK) == 0)
+			return 0;
+	}
+	return -ENOENT;
 }
 
 int store_find_iso(const struct store *s, const char *name, char *out, size_t size)
 {
-	return find_media(s, ".iso", name, out, size);
+	return find_media(s, DATASTORE_ISO, name, out, size);
 }
 
 int store_find_img(const struct store *s, const char *name, char *out, size_t size)
 {
-	return find_media(s, ".img", name, out, size);
+	return find_media(s, DATASTORE_IMG, name, out, size);
 }
 
 int store_stage(const struct store *s, const char *name, char *out, size_t size, int *lock,
@@ -376,14 +496,15 @@ static void purge_entry(int trash, const char *dir, const char *name)
 		close(lock);
 }
 
-void store_purge(const struct store *s)
+static int purge_view(void *arg, const struct store *view)
 {
 	char dir[PATH_MAX];
 	struct dirent *e;
 	DIR *d;
 
-	if (file_path(dir, sizeof(dir), "%s/.trash", s->dir) < 0)
-		return;
+	(void)arg;
+	if (file_path(dir, sizeof(dir), "%s/.trash", view->dir) < 0)
+		return 0;
 	d = opendir(dir);
 	while (d && (e = readdir(d))) {
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
@@ -391,14 +512,20 @@ void store_purge(const struct store *s)
 	}
 	if (d)
 		closedir(d);
+	return 0;
 }
 
-int store_remove(const struct store *s, const struct guest *g, struct err *err)
+void store_purge(const struct store *s)
+{
+	(void)store_each_view(s, purge_view, NULL);
+}
+
+int store_remove(const struct store *around, const struct guest *g, struct err *err)
 {
 	char stage[PATH_MAX], path[PATH_MAX];
 	int lock, trash, r;
 
-	r = store_stage(s, g->name, stage, sizeof(stage), &lock, err);
+	r = store_stage(around, g->name, stage, sizeof(stage), &lock, err);
 	if (r < 0)
 		return r;
 	r = file_path(path, sizeof(path), "%s/guest", stage);
@@ -410,7 +537,7 @@ int store_remove(const struct store *s, const struct guest *g, struct err *err)
 		close(lock);
 		return r;
 	}
-	r = file_sync_dir(s->dir);
+	r = file_sync_dir(around->dir);
 	trash = open(stage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r == 0)
 		r = trash < 0 ? -errno : file_remove_tree(trash, "guest");

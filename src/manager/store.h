@@ -14,21 +14,30 @@ struct err;
  * or digit.
  */
 #define STORE_NAME_MAX 231
+#define STORE_DEFAULT "default"
 
 /*
- * The datastore: a folder in vm-bhyve's layout. .trash holds what is being made or removed; each
+ * A datastore: a folder in vm-bhyve's layout. .trash holds what is being made or removed; each
  * entry is locked by the process at work on it, and what nobody holds is removed by the next
  * command that changes the store.
  */
+struct datastore;
+
 struct store {
+	char name[STORE_NAME_MAX + 1]; /* "default", else that of another datastore */
 	char dir[PATH_MAX];
+	char home[PATH_MAX]; /* the default datastore's folder, which has switches and templates */
 	char share[PATH_MAX]; /* the folder of the templates that come with the program */
+	struct datastore *others; /* the other datastores (datastore.h), of the default one only */
+	size_t other_count;
 	char *list; /* vm_list */
 	unsigned delay; /* vm_delay, seconds */
 };
 
 struct guest {
 	char name[STORE_NAME_MAX + 1];
+	char store[STORE_NAME_MAX + 1]; /* the datastore's name */
+	char home[PATH_MAX]; /* the default datastore's folder */
 	char dir[PATH_MAX];
 	char conf[PATH_MAX];
 };
@@ -48,14 +57,24 @@ int store_make(const struct store *s, bool with_parents, struct err *err);
 int store_check(const struct store *s, struct err *err);
 
 bool store_name_valid(const char *name);
-/* -ENOENT if the store has no such guest; -EACCES if it is not ours to look at. */
+/*
+ * Looks in all datastores, as store_each does. -ENOENT if none has such a guest; -EACCES if it is not
+ * ours to look at.
+ */
 int store_find(const struct store *s, const char *name, struct guest *out);
 /* Fills paths for a name, whether the guest exists or not. -ENAMETOOLONG. */
 int store_guest(const struct store *s, const char *name, struct guest *out);
-/* The store that a guest is in, as far as folders go: share and settings are empty. */
+/* The default datastore of a guest, as far as folders go: share and settings are empty. */
 int store_of(const struct guest *g, struct store *out);
+/* The same for the datastore that the guest is in. */
+void store_around(const struct guest *g, struct store *out);
+/* A datastore by its name, as such a struct store. -ENOENT: unknown, or not mounted. */
+int store_view(const struct store *s, const char *name, struct store *out, struct err *err);
+/* Calls fn for the default datastore and for all others that guests can be in and that are there. */
+int store_each_view(const struct store *s, int (*fn)(void *arg, const struct store *view),
+		    void *arg);
 /*
- * All guests in the order of their names; stops at the first non-zero and returns it. -EACCES:
+ * All guests, datastore by datastore, in the order of their names; stops at the first non-zero and returns it. -EACCES:
  * some are hidden.
  */
 int store_each(const struct store *s, int (*fn)(void *arg, const struct guest *g), void *arg);
@@ -78,9 +97,9 @@ int store_find_img(const struct store *s, const char *name, char *out, size_t si
  */
 int store_stage(const struct store *s, const char *name, char *out, size_t size, int *lock,
 		struct err *err);
-/* Moves the guest's folder to .trash and removes it there. */
-int store_remove(const struct store *s, const struct guest *g, struct err *err);
-/* Removes what interrupted commands left in .trash. */
+/* Moves the guest's folder to .trash of its datastore and removes it there. */
+int store_remove(const struct store *around, const struct guest *g, struct err *err);
+/* Removes what interrupted commands left in .trash of all datastores. */
 void store_purge(const struct store *s);
 
 #endif

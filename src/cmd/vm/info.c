@@ -96,7 +96,7 @@ static void print_guest(const struct vm *vm, const struct guest *g, struct gconf
 		printf("  state: locked (%s)\n", state->host);
 	else
 		puts("  state: stopped");
-	puts("  datastore: default");
+	printf("  datastore: %s\n", g->store);
 	printf("  loader: %s\n", or_text(gconf_get(conf, "loader"), "none"));
 	printf("  uuid: %s\n", or_text(gconf_get(conf, "uuid"), "auto"));
 	printf("  cpu: %s\n", or_text(gconf_get(conf, "cpu"), "-"));
@@ -161,7 +161,7 @@ static void add_json(struct info *info, const struct guest *g, struct gconf *con
 	ui_json_set(o, "name", g->name);
 	ui_json_set(o, "state", kinds[state->kind]);
 	ui_json_set(o, "host", state->host);
-	ui_json_set(o, "datastore", "default");
+	ui_json_set(o, "datastore", g->store);
 	ui_json_set(o, "loader", gconf_get(conf, "loader"));
 	ui_json_set(o, "uuid", gconf_get(conf, "uuid"));
 	json_object_set_new(

@@ -142,7 +142,7 @@ static void add_row(struct listing *l, const struct row *row)
 	char tags[256];
 
 	table_add(l->table, "%s", row->g->name);
-	table_add(l->table, "default");
+	table_add(l->table, "%s", row->g->store);
 	table_add(l->table, "%s", loader && *loader ? loader : "none");
 	table_add(l->table, "%s", or_dash(get(row, "cpu")));
 	table_add(l->table, "%s", or_dash(get(row, "memory")));
@@ -166,7 +166,7 @@ static void add_json(struct listing *l, const struct row *row)
 	uint64_t n;
 
 	json_object_set_new(o, "name", json_string(row->g->name));
-	json_object_set_new(o, "datastore", json_string("default"));
+	json_object_set_new(o, "datastore", json_string(row->g->store));
 	json_object_set_new(o, "loader", ui_json_text(get(row, "loader")));
 	json_object_set_new(
 		o, "cpu", cpu && str_u64(cpu, &n) == 0 ? json_integer((json_int_t)n) : json_null());

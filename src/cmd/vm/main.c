@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "manager/datastore.h"
 #include "manager/file.h"
 #include "manager/removed.h"
 #include "manager/uplink.h"
@@ -24,7 +25,7 @@ static int verb_version(struct vm *vm, int argc, char **argv);
 
 #define MEDIA_OPTIONS                                                                   \
 	"-4, -6          fetch by IPv4 or by IPv6 only\n"                               \
-	"-d STORE        datastore (only 'default' exists)\n"                           \
+	"-d STORE        datastore\n"                                                   \
 	"--sha256 HASH   what the file has to be; a CHECKSUM may also be of SHA-512\n"  \
 	"--keyring FILE  the checksums beside it have to be signed by a key of these\n" \
 	"--json          for programs"
@@ -44,14 +45,13 @@ static const struct verb verbs[] = {
 	  "--json  for programs" },
 	{ "info", verb_info, NEED_STORE, "info [--json] [NAME...]", "--json  for programs" },
 	{ "create", verb_create, NEED_CHANGE,
-	  "create [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] [-i IMAGE] NAME\n"
+	  "create [-d STORE] [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] NAME\n"
 	  "create -C [-k KEYFILE | -u USERDATA] [-n NETCONFIG] ... NAME",
 	  "-t TEMPLATE  file in .templates or one that comes with khyve (default: default)\n"
 	  "-s SIZE      size of the first disk, such as 20G\n"
 	  "-c CPUS      number of virtual processors\n"
 	  "-m MEMORY    memory, such as 2G\n"
-	  "-d STORE     datastore (only 'default' exists)\n"
-	  "-i IMAGE     file in .img or elsewhere that the first disk is a copy of\n"
+	  "-d STORE     datastore (default: default)\n"
 	  "-C           the guest has cloud-init: give it a CD with its first settings\n"
 	  "-k KEYFILE   public keys that may log in\n"
 	  "-u USERDATA  user-data of your own\n"
@@ -103,6 +103,12 @@ static const struct verb verbs[] = {
 	  "img [-d STORE] [--json]\n"
 	  "img [-46] [-d STORE] [--sha256 HASH] [--keyring FILE] URL|FILE [CHECKSUM]",
 	  MEDIA_OPTIONS },
+	{ "datastore", verb_datastore, NEED_CHANGE,
+	  "datastore list [--json]\n"
+	  "datastore add NAME FOLDER|zfs:DATASET\n"
+	  "datastore iso|img NAME FOLDER\n"
+	  "datastore remove NAME",
+	  "--json  for programs" },
 	{ "switch", verb_switch, NEED_STORE,
 	  "switch create [-t TYPE] [-i IFACE] [-n VLAN] [-b BRIDGE] [-m MTU] [-a CIDR] [-p] NAME\n"
 	  "switch list [--json]\n"
@@ -145,15 +151,6 @@ static const struct verb verbs[] = {
 	{ "ssh", verb_ssh, NEED_CHANGE, "ssh [-l USER] [--timeout SECONDS] NAME [COMMAND...]",
 	  "-l USER            who to be in the guest (default: its ssh_user)\n"
 	  "--timeout SECONDS  how long to wait for an answer (default: 60)",
-	  VERB_OURS },
-	{ "up", verb_up, NEED_CONFIG,
-	  "up [--offline] [--timeout SECONDS] [-t -s -c -m VALUE] [-k KEYFILE] [-l USER]"
-	  " IMAGE [NAME]",
-	  "--offline          fetch nothing; 'debian' is built from this host's own package mirror\n"
-	  "--timeout SECONDS  how long to wait until it can be logged into (default: 600)\n"
-	  "-t -s -c -m        as of create\n"
-	  "-k KEYFILE         public keys that may log in (default: yours, or one made for vm ssh)\n"
-	  "-l USER            who to be in the guest, if the image is none that vm knows",
 	  VERB_OURS },
 	{ "exec", verb_exec, NEED_CHANGE,
 	  "exec [-l USER] [--timeout SECONDS] NAME COMMAND [ARGUMENT...]",
@@ -334,6 +331,16 @@ static bool wants_help(int argc, char **argv)
 	return argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
 }
 
+/* A datastore that is not there harms nothing else, but its guests are missing. */
+static void warn_missing(const struct store *s)
+{
+	for (size_t i = 0; i < s->other_count; i++) {
+		if (s->others[i].kind == DATASTORE_GUESTS && !datastore_is_there(&s->others[i]))
+			ui_warning("datastore %s is not mounted: %s", s->others[i].name,
+				   s->others[i].path);
+	}
+}
+
 static int prepare(struct vm *vm, struct err *err)
 {
 	int r = 0;
@@ -343,6 +350,8 @@ static int prepare(struct vm *vm, struct err *err)
 	r = store_open(&vm->store, err);
 	if (r == 0 && vm->verb->need == NEED_STORE)
 		r = store_check(&vm->store, err);
+	if (r == 0 && vm->verb->need >= NEED_STORE)
+		warn_missing(&vm->store);
 	if (r == 0 && vm->verb->need == NEED_CHANGE)
 		r = store_make(&vm->store, false, err);
 	if (r == 0 && vm->verb->need == NEED_CHANGE)

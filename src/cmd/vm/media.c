@@ -12,52 +12,97 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "manager/datastore.h"
 #include "manager/fetch.h"
 #include "manager/file.h"
 #include "manager/media.h"
 #include "manager/progress.h"
 #include "ui_json.h"
+#include "util/fd.h"
+#include "util/str.h"
 
 static int is_visible(const struct dirent *e)
 {
 	return e->d_name[0] != '.';
 }
 
-static void show(json_t *media, const char *name, uint64_t bytes)
+/* Folders of a kind of media: the default datastore's first. */
+struct folder {
+	const char *store;
+	char dir[PATH_MAX];
+};
+
+/* Folder i, from 0. -ENOENT: there are no more. */
+static int get_folder(const struct vm *vm, bool disk, size_t i, struct folder *out)
 {
-	if (media)
-		json_array_append_new(media, json_pack("{s:s, s:s, s:I}", "datastore", "default",
-						       "name", name, "bytes", (json_int_t)bytes));
-	else
-		printf("%-20s%s\n", "default", name);
+	enum datastore_kind kind = disk ? DATASTORE_IMG : DATASTORE_ISO;
+
+	if (i == 0) {
+		out->store = STORE_DEFAULT;
+		return file_path(out->dir, sizeof(out->dir), "%s/%s", vm->store.dir,
+				 disk ? ".img" : ".iso");
+	}
+	for (size_t n = 0; n < vm->store.other_count; n++) {
+		const struct datastore *d = &vm->store.others[n];
+
+		if (d->kind == kind && --i == 0) {
+			out->store = d->name;
+			return str_copy(out->dir, sizeof(out->dir), d->path);
+		}
+	}
+	return -ENOENT;
 }
 
-static int list(const char *dir, bool json)
+static void list_file(const struct folder *f, int fd, const char *name, json_t *media)
 {
-	json_t *media = json ? json_array() : NULL;
+	struct stat st;
+
+	if (fstatat(fd, name, &st, 0) < 0 || !S_ISREG(st.st_mode))
+		return;
+	if (media)
+		json_array_append_new(media,
+				      json_pack("{s:s, s:s, s:I}", "datastore", f->store, "name",
+						name, "bytes", (json_int_t)st.st_size));
+	else
+		printf("%-20s%s\n", f->store, name);
+}
+
+static void list_folder(const struct folder *f, json_t *media)
+{
 	struct dirent **entries;
-	int fd, n;
+	int fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int n = fd < 0 ? -1 : scandirat(fd, ".", &entries, is_visible, alphasort);
 
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	n = fd < 0 ? -1 : scandirat(fd, ".", &entries, is_visible, alphasort);
-	if (n < 0) {
-		n = errno;
-		if (fd >= 0)
-			close(fd);
-		json_decref(media);
-		return ui_error("cannot read %s: %s", dir, strerror(n));
-	}
-	if (!json)
-		printf("%-20s%s\n", "DATASTORE", "FILENAME");
+	if (n < 0)
+		ui_warning("cannot read datastore %s: %s: %s", f->store, f->dir, strerror(errno));
 	for (int i = 0; i < n; i++) {
-		struct stat st;
-
-		if (fstatat(fd, entries[i]->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
-			show(media, entries[i]->d_name, (uint64_t)st.st_size);
+		list_file(f, fd, entries[i]->d_name, media);
 		free(entries[i]);
 	}
-	free(entries);
-	close(fd);
+	if (n >= 0)
+		free(entries);
+	fd_close(&fd);
+}
+
+/* What is in all folders, or in that of one datastore. */
+static int list(const struct vm *vm, bool disk, const char *store, bool json)
+{
+	json_t *media = json ? json_array() : NULL;
+	bool found = false;
+	struct folder f;
+
+	if (!json)
+		printf("%-20s%s\n", "DATASTORE", "FILENAME");
+	for (size_t i = 0; get_folder(vm, disk, i, &f) == 0; i++) {
+		if (store && strcmp(store, f.store) != 0)
+			continue;
+		found = true;
+		list_folder(&f, media);
+	}
+	if (!found) {
+		json_decref(media);
+		return ui_error("unable to locate path for datastore '%s'", store);
+	}
 	return json ? ui_json_print(json_pack("{s:o}", "media", media)) : 0;
 }
 
@@ -73,6 +118,7 @@ static void say(bool warning, const char *text)
 /* The arguments of iso and img. */
 struct request {
 	struct media media;
+	const char *store; /* NULL: the default one */
 	bool json;
 };
 
@@ -88,15 +134,15 @@ static int parse(const struct vm *vm, int argc, char **argv, struct request *q)
 	while ((c = ui_options(argc, argv, "46d:", longs)) != -1) {
 		if (c == '4' || c == '6')
 			q->media.ip = c - '0';
-		else if (c == 'd' && strcmp(optarg, "default") != 0)
-			return ui_error("unable to locate path for datastore '%s'", optarg);
+		else if (c == 'd')
+			q->store = optarg;
 		else if (c == 's')
 			q->media.checksum = optarg;
 		else if (c == 'k')
 			q->media.keyring = optarg;
 		else if (c == 'j')
 			q->json = true;
-		else if (c != 'd')
+		else
 			return ui_usage(vm);
 	}
 	argc -= optind;
@@ -130,19 +176,25 @@ static int run(const struct vm *vm, int argc, char **argv, bool disk)
 {
 	struct request q = { .media = { .disk = disk, .say = say } };
 	struct progress progress = { 0 };
-	char dir[PATH_MAX];
+	struct folder f;
 	struct err err;
 	int r = parse(vm, argc, argv, &q);
 
 	if (r)
 		return r;
-	if (file_path(dir, sizeof(dir), "%s/%s", vm->store.dir, disk ? ".img" : ".iso") < 0)
-		return ui_error("%s: the path is too long", vm->store.dir);
 	if (!q.media.source)
-		return list(dir, q.json);
+		return list(vm, disk, q.store, q.json);
+	for (size_t i = 0; (r = get_folder(vm, disk, i, &f)) == 0; i++) {
+		if (strcmp(q.store ? q.store : STORE_DEFAULT, f.store) == 0)
+			break;
+	}
+	if (r < 0 || access(f.dir, F_OK) < 0)
+		return ui_error("unable to locate path for datastore '%s'%s%s",
+				q.store ? q.store : STORE_DEFAULT, r < 0 ? "" : ": ",
+				r < 0 ? "" : f.dir);
 	if (check_source(&q.media))
 		return VM_FAILED;
-	q.media.dir = dir;
+	q.media.dir = f.dir;
 	q.media.progress = ui_progress(&progress, file_base(q.media.source));
 	return media_add(&q.media, &err) < 0 ? ui_error("%s", err.text) : 0;
 }

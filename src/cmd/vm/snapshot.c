@@ -14,6 +14,7 @@
 #include "manager/guestconf.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/progress.h"
 #include "manager/snapshot.h"
 #include "util/str.h"
 
@@ -63,8 +64,9 @@ static void warn_custom(const struct guest *g, const char *what)
 	gconf_free(conf);
 }
 
-static int snapshot(const struct vm *vm, const struct guest *g, const char *name, bool force)
+static int snapshot(const struct guest *g, const char *name, bool force)
 {
+	struct progress progress;
 	struct run_state state;
 	struct err err = { "" };
 	int lock = -1, r;
@@ -75,7 +77,8 @@ static int snapshot(const struct vm *vm, const struct guest *g, const char *name
 	if (state.kind != RUN_RUNNING && hold(g, &lock))
 		return VM_FAILED;
 	warn_custom(g, "it is not in the snapshot");
-	r = snapshot_make(&vm->store, g, name, state.kind == RUN_RUNNING, &err);
+	r = snapshot_make(g, name, state.kind == RUN_RUNNING, ui_progress(&progress, g->name),
+			  &err);
 	if (lock >= 0)
 		run_unlock_supervisor(g, &lock);
 	return r < 0 ? ui_error("%s", err.text) : 0;
@@ -103,12 +106,13 @@ int verb_snapshot(struct vm *vm, int argc, char **argv)
 	if (!name && (!localtime_r(&now, &tm) ||
 		      !strftime(now_text, sizeof(now_text), "%Y-%m-%d-%H:%M:%S", &tm)))
 		return ui_error("cannot tell the time; give the snapshot a name");
-	return snapshot(vm, &g, name ? name : now_text, force);
+	return snapshot(&g, name ? name : now_text, force);
 }
 
 int verb_rollback(struct vm *vm, int argc, char **argv)
 {
 	struct err err = { "" }, warning;
+	struct progress progress;
 	bool newer = false;
 	const char *name;
 	struct guest g;
@@ -126,7 +130,7 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 	if (find(vm, argv[optind], &g, &name) || hold(&g, &lock))
 		return VM_FAILED;
 	warn_custom(&g, "it stays as it is");
-	r = snapshot_rollback(&vm->store, &g, name, newer, &err);
+	r = snapshot_rollback(&g, name, newer, ui_progress(&progress, g.name), &err);
 	/* The lock's file has gone with the old folder; one in the new folder is somebody else's. */
 	if (r < 0)
 		run_unlock_supervisor(&g, &lock);
@@ -140,6 +144,7 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 int verb_clone(struct vm *vm, int argc, char **argv)
 {
 	struct err err = { "" };
+	struct progress progress;
 	const char *name;
 	struct guest g;
 	int lock = -1, r;
@@ -149,7 +154,8 @@ int verb_clone(struct vm *vm, int argc, char **argv)
 	if (find(vm, argv[optind], &g, &name) || (!name && hold(&g, &lock)))
 		return VM_FAILED;
 	warn_custom(&g, "both guests have the same one");
-	r = snapshot_clone(&vm->store, &g, name, argv[optind + 1], &err);
+	r = snapshot_clone(&vm->store, &g, name, argv[optind + 1],
+			   ui_progress(&progress, argv[optind + 1]), &err);
 	if (lock >= 0)
 		run_unlock_supervisor(&g, &lock);
 	return r < 0 ? ui_error("%s", err.text) : 0;
@@ -163,7 +169,7 @@ int vm_destroy_snapshot(struct vm *vm, const char *word)
 
 	if (find(vm, word, &g, &name))
 		return VM_FAILED;
-	return snapshot_remove(&vm->store, &g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
+	return snapshot_remove(&g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
 }
 
 void info_snapshots(const struct guest *g)

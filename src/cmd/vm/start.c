@@ -231,6 +231,9 @@ static void warn_bridges(const struct plan *p)
 static void show_warnings(const struct guest *g, const struct gconf *conf, const struct plan *p)
 {
 	keys_check(conf, warn_text, NULL);
+	if (p->mouse)
+		ui_warning("%s: xhci_mouse has no effect yet: the pointer is a PS/2 mouse",
+			   g->name);
 	if (p->screen_open)
 		ui_warning("%s: the screen on %s is open to everybody who can reach this host; set "
 			   "vnc_password, or graphics_listen=\"127.0.0.1\"",
@@ -347,13 +350,6 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	if (r == 0 && st->interactive)
 		r = vm_attach(&g, NULL);
 	return r;
-}
-
-int vm_start(struct vm *vm, const char *name)
-{
-	struct start st = { .wait = false };
-
-	return start_guest(vm, name, &st);
 }
 
 /* Starts guests one after the other with vm_delay between them. Returns how many failed. */
