@@ -22,9 +22,18 @@ static bool blk_transfers(const struct blk_req *r)
 }
 
 /* True for operations whose failure means that flushed data may be lost. */
-static inline bool blk_durable(const struct blk_req *r)
+static inline bool blk_durable(const struct blk *b, const struct blk_req *r)
 {
-	return r->op == BLK_FLUSH || (blk_writes(r) && (r->flags & BLK_FUA));
+	return r->op == BLK_FLUSH || (blk_writes(r) && (b->durable || r->flags & BLK_FUA));
+}
+
+/* A durable write that had no space has not got as far as to lose anything: the engines make sure. */
+static inline bool blk_lost(const struct blk *b, struct blk_work *w, int res)
+{
+	const struct blk_req *r = blk_req_of(w);
+
+	return w->run != BLK_REFUSED && blk_durable(b, r) && res != -EOPNOTSUPP &&
+	       (res != -ENOSPC || r->op == BLK_FLUSH);
 }
 
 static bool iov_sum_is(const struct blk_req *r, uint64_t want)
@@ -66,8 +75,10 @@ void blk_submit(struct blk *b, struct blk_req *const *reqs, size_t n)
 	b->stats.accepted += n;
 	for (size_t i = 0; i < n; i++) {
 		int rc = blk_check(b, reqs[i]);
+		struct blk_work *w = blk_work_of(reqs[i]);
 
-		blk_work_of(reqs[i])->b = b;
+		w->b = b;
+		w->run = rc > 0 ? BLK_RUNS : BLK_REFUSED;
 		if (rc <= 0)
 			blk_done(reqs[i], rc);
 		else
@@ -90,8 +101,17 @@ static void blk_count(struct blk *b, const struct blk_req *r, int res)
 
 /*
  * A flush that ran beside the one that got the error must not report success, because the kernel gives the error only
- * once: blk_done_step() has set failed before the first of them is told.
+ * once: blk_done_step() has set failed before the first of them is told. Returns what to tell, 1: the request is kept.
  */
+__attribute__((noinline)) static int settle(struct blk *b, struct blk_work *w)
+{
+	int res = w->res;
+
+	if (b->failed && res == 0 && blk_durable(b, blk_req_of(w)) && !b->info.read_only)
+		res = -EIO;
+	return blk_policy_keeps(b, w, res) ? 1 : res;
+}
+
 static void blk_tell(struct blk *b)
 {
 	struct blk_work *w = b->done, *next;
@@ -107,13 +127,17 @@ static void blk_tell(struct blk *b)
 		int res = w->res;
 
 		next = w->next;
-		if (b->failed && res == 0 && blk_durable(r) && !b->info.read_only)
-			res = -EIO;
+		if (res < 0 || b->failed || w->run == BLK_RUNS_AGAIN)
+			res = settle(b, w);
+		if (res > 0)
+			continue;
 		blk_count(b, r, res);
 		r->done(r, res);
 	}
 	if (b->leave)
 		b->leave(b->batch_arg);
+	if (b->trouble)
+		blk_policy_look(b);
 }
 
 static void blk_post_fn(struct loop_post *p)
@@ -128,7 +152,7 @@ static void blk_idle_fn(struct loop_idle *i)
 
 static inline void done_append(struct blk *b, struct blk_work *w, int res)
 {
-	if (res < 0 && blk_durable(blk_req_of(w)))
+	if (res < 0 && blk_lost(b, w, res))
 		b->failed = true;
 	w->res = res;
 	w->next = NULL;
@@ -160,12 +184,14 @@ void blk_init(struct blk *b, const struct blk_ops *ops, struct loop *l)
 	b->done_end = &b->done;
 	loop_post_init(l, &b->post, blk_post_fn);
 	loop_idle_add(l, &b->idle, blk_idle_fn);
+	blk_policy_init(b);
 }
 
 void blk_fini(struct blk *b)
 {
 	loop_post_cancel(&b->post);
 	loop_idle_del(&b->idle);
+	blk_policy_fini(b);
 	free(b->path);
 }
 
@@ -201,5 +227,7 @@ bool blk_failed(const struct blk *b)
 
 void blk_clear_error(struct blk *b)
 {
-	b->failed = false;
+	b->failed = b->giving_up = b->stop = false;
+	if (list_empty(&b->parked) && !b->retrying)
+		b->trouble = 0;
 }

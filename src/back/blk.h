@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "util/clock.h"
 #include "util/list.h"
 
 struct err;
@@ -21,6 +22,8 @@ struct loop;
  * Rules kept by every engine: the size is fixed at open and no request changes it; short transfers are continued;
  * reads past a truncated end give an error; a failed flush or FUA write makes all later flushes and writes fail with
  * -EIO until blk_clear_error() ("sticky", as the kernel forgets the error after reporting it once).
+ *
+ * A request that fails may be kept instead of told, as on_nospace and on_error say: see struct blk_trouble.
  */
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 
@@ -60,7 +63,14 @@ struct blk_spec {
 	bool ro;
 	bool nodelete; /* no discard */
 	char *sectorsize; /* "L[/P]" */
+	int on_nospace; /* enum blk_on_nospace */
+	int on_error; /* enum blk_on_error */
 };
+
+/* What becomes of a request that the host has no space for, or that it fails otherwise. */
+enum blk_on_nospace { BLK_NOSPACE_PAUSE, BLK_NOSPACE_ERROR };
+enum blk_on_error { BLK_ERROR_REPORT, BLK_ERROR_PAUSE, BLK_ERROR_STOP };
+extern const char *const blk_on_nospace_choices[], *const blk_on_error_choices[];
 
 /*
  * Key-table entries for a struct that has a `struct blk_spec` member; see conf/conf.h. The array form is for names like
@@ -71,21 +81,29 @@ struct blk_spec {
 		.name = prefix_ name_, .offset = offsetof(type_, member_), .count = count_, \
 		.stride = stride_, __VA_ARGS__                                              \
 	}
-#define BLK_SPEC_KEYS_ARRAY(prefix_, type_, member_, count_, stride_)                              \
-	BLK_SPEC_KEY(prefix_, "path", type_, member_.path, count_, stride_, .type = CONF_STR,      \
-		     .help = "image file or block device"),                                        \
-		BLK_SPEC_KEY(prefix_, "nocache", type_, member_.nocache, count_, stride_,          \
-			     .type = CONF_BOOL,                                                    \
-			     .help = "bypass the host's page cache (O_DIRECT)"),                   \
-		BLK_SPEC_KEY(prefix_, "sync", type_, member_.sync, count_, stride_,                \
-			     .alias = prefix_ "direct", .type = CONF_BOOL,                         \
-			     .help = "every write is durable (O_SYNC)"),                           \
-		BLK_SPEC_KEY(prefix_, "ro", type_, member_.ro, count_, stride_, .type = CONF_BOOL, \
-			     .help = "read-only"),                                                 \
-		BLK_SPEC_KEY(prefix_, "nodelete", type_, member_.nodelete, count_, stride_,        \
-			     .type = CONF_BOOL, .help = "do not offer discard to the guest"),      \
-		BLK_SPEC_KEY(prefix_, "sectorsize", type_, member_.sectorsize, count_, stride_,    \
-			     .type = CONF_STR, .help = "logical[/physical] sector size in bytes")
+#define BLK_SPEC_KEYS_ARRAY(prefix_, type_, member_, count_, stride_)                                \
+	BLK_SPEC_KEY(prefix_, "path", type_, member_.path, count_, stride_, .type = CONF_STR,        \
+		     .help = "image file or block device"),                                          \
+		BLK_SPEC_KEY(prefix_, "nocache", type_, member_.nocache, count_, stride_,            \
+			     .type = CONF_BOOL,                                                      \
+			     .help = "bypass the host's page cache (O_DIRECT)"),                     \
+		BLK_SPEC_KEY(prefix_, "sync", type_, member_.sync, count_, stride_,                  \
+			     .alias = prefix_ "direct", .type = CONF_BOOL,                           \
+			     .help = "every write is durable (O_SYNC)"),                             \
+		BLK_SPEC_KEY(prefix_, "ro", type_, member_.ro, count_, stride_, .type = CONF_BOOL,   \
+			     .help = "read-only"),                                                   \
+		BLK_SPEC_KEY(prefix_, "nodelete", type_, member_.nodelete, count_, stride_,          \
+			     .type = CONF_BOOL, .help = "do not offer discard to the guest"),        \
+		BLK_SPEC_KEY(prefix_, "sectorsize", type_, member_.sectorsize, count_, stride_,      \
+			     .type = CONF_STR, .help = "logical[/physical] sector size in bytes"),   \
+		BLK_SPEC_KEY(                                                                        \
+			prefix_, "on_nospace", type_, member_.on_nospace, count_, stride_,           \
+			.type = CONF_ENUM, .choices = blk_on_nospace_choices,                        \
+			.help = "host out of space: pause (default) until there is some, or error"), \
+		BLK_SPEC_KEY(                                                                        \
+			prefix_, "on_error", type_, member_.on_error, count_, stride_,               \
+			.type = CONF_ENUM, .choices = blk_on_error_choices,                          \
+			.help = "other errors: report (default) to the guest, pause or stop it")
 #define BLK_SPEC_KEYS(type_, member_) BLK_SPEC_KEYS_ARRAY("", type_, member_, 0, 0)
 
 /*
@@ -115,8 +133,26 @@ struct blk_stats {
 void blk_stats_get(const struct blk *b, struct blk_stats *out);
 /* A flush or FUA write has failed: nothing more is written until blk_clear_error(). */
 bool blk_failed(const struct blk *b);
-/* Forgets a sticky flush failure. */
+/* Forgets a sticky flush failure, and that blk_give_up() was called. */
 void blk_clear_error(struct blk *b);
+
+/*
+ * What keeps a disk from working. Nobody is told and nothing is kept before blk_set_trouble(). With a policy to pause, the requests that failed are kept: the owner is to stop the
+ * guest and calls blk_retry() when a person says so; those that want space are tried again every two seconds. A failed
+ * flush is never tried again: it fails when the others are. With a policy to stop, the error is told and the owner is to
+ * end the guest. changed(arg) is called on the loop's thread when trouble begins and when it is over.
+ */
+struct blk_trouble {
+	int error; /* positive errno, 0: none */
+	bool stop;
+	char text[512]; /* for a person */
+};
+#define BLK_RETRY_NS (2 * NS_PER_SEC)
+void blk_set_trouble(struct blk *b, void (*changed)(void *arg), void *arg);
+bool blk_trouble_get(const struct blk *b, struct blk_trouble *out);
+void blk_retry(struct blk *b);
+/* Tells the errors of what is kept, and keeps nothing any more until blk_clear_error(). */
+void blk_give_up(struct blk *b);
 
 /* --- the fault engine, for tests: wraps another disk (and owns it) --- */
 struct blk_fault {

@@ -29,7 +29,6 @@
 struct blk_file {
 	struct blk b;
 	struct blk_image image;
-	bool sync; /* every write is FUA */
 	void *zeroes;
 	/* One flush runs at a time and serves all that came before it: the kernel reports a lost write only once. */
 	struct list flush_wait; /* struct blk_work */
@@ -53,7 +52,7 @@ static struct blk_file *file_of(struct blk *b)
 
 static bool file_fua(const struct blk_file *f, const struct blk_req *r)
 {
-	return f->sync || (r->flags & BLK_FUA);
+	return f->b.durable || (r->flags & BLK_FUA);
 }
 
 /* The descriptor that can take this transfer: O_DIRECT wants everything aligned. */
@@ -167,6 +166,17 @@ static bool file_advance_range(struct blk_file *f, struct blk_work *w, int res)
 	return file_next(f, w, w->phase == BLK_PUNCH ? BLK_ZERO_RANGE : BLK_ZERO_WRITE);
 }
 
+/*
+ * A durable write says that there is no space: if a plain one says so too, nothing was written and nothing is lost. Else
+ * it was the kernel that could not write out what it had taken before.
+ */
+static bool file_probe(struct blk_work *w)
+{
+	w->probing = true;
+	w->io.flags = 0;
+	return false;
+}
+
 /* Result of the call that w->io describes. True: w->res is the request's result. False: w->io is to be made. */
 static bool file_advance(struct blk_file *f, struct blk_work *w, int res)
 {
@@ -184,8 +194,12 @@ static bool file_advance(struct blk_file *f, struct blk_work *w, int res)
 	case BLK_ZERO_WRITE:
 		break;
 	}
+	if (res == -ENOSPC && w->io.flags & RWF_DSYNC)
+		return file_probe(w);
 	if (res < 0)
 		return file_finish(w, res);
+	if (w->probing)
+		return file_finish(w, -EIO);
 	if (res == 0) /* reads: the file became shorter under us */
 		return file_finish(w, -EIO);
 	w->moved += (unsigned int)res;
@@ -255,6 +269,7 @@ static void file_submit(struct blk *b, struct blk_req *r)
 
 	w->moved = 0;
 	w->tries = 0;
+	w->probing = false;
 	file_prepare(f, w, file_first_phase(r));
 	if (r->op != BLK_FLUSH) {
 		file_launch(f, w);
@@ -403,7 +418,6 @@ struct blk *blk_file_new(struct loop *l, const struct blk_image *image, const st
 
 	assert(f); /* a start-time allocation of a few hundred bytes */
 	f->image = *image;
-	f->sync = spec->sync;
 	list_init(&f->flush_wait);
 	list_init(&f->todo);
 	list_init(&f->finished);

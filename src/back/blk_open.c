@@ -324,7 +324,7 @@ static struct blk *open_mem(struct loop *l, const struct blk_spec *spec, struct 
 	return b;
 }
 
-struct blk *blk_open(struct loop *l, const struct blk_spec *spec, struct err *err)
+static struct blk *open_any(struct loop *l, const struct blk_spec *spec, struct err *err)
 {
 	struct blk_image im = { .fd = -1, .cached_fd = -1, .lock_fd = -1, .align = 1 };
 	struct blk_info info = { 0 };
@@ -342,4 +342,16 @@ struct blk *blk_open(struct loop *l, const struct blk_spec *spec, struct err *er
 		return NULL;
 	}
 	return blk_file_new(l, &im, &info, spec, err);
+}
+
+struct blk *blk_open(struct loop *l, const struct blk_spec *spec, struct err *err)
+{
+	struct blk *b = open_any(l, spec, err);
+
+	if (!b)
+		return NULL;
+	b->on_nospace = spec->on_nospace;
+	b->on_error = spec->on_error;
+	b->durable = spec->sync;
+	return b;
 }

@@ -22,12 +22,26 @@ struct blk {
 	char *path; /* owned: info.path */
 	struct blk_stats stats;
 	bool failed; /* sticky: a flush or FUA write has failed */
+	bool durable; /* every write is durable: it fails as a flush does */
 	void (*enter)(void *), (*leave)(void *);
 	void *batch_arg;
 	struct blk_work *done, **done_end; /* results waiting to be told, oldest first */
 	struct loop_post post; /* tells them */
 	struct loop_idle idle; /* tells them at the end of the step that brought them */
+	/* blk_policy.c */
+	int on_nospace, on_error;
+	int trouble; /* -errno that began it, 0: none */
+	enum blk_op trouble_op;
+	bool stop, giving_up;
+	struct list parked; /* struct blk_work, failed and kept */
+	unsigned int retrying; /* taken from there and on their way again */
+	struct loop_timer retry;
+	void (*changed)(void *);
+	void *changed_arg;
 };
+
+/* Where a request stands: not the engine's (refused, or given up), the engine's, there once more. */
+enum blk_run { BLK_REFUSED, BLK_RUNS, BLK_RUNS_AGAIN };
 
 enum blk_phase { BLK_XFER, BLK_SYNC, BLK_PUNCH, BLK_ZERO_RANGE, BLK_ZERO_WRITE };
 
@@ -42,6 +56,8 @@ struct blk_work {
 	int res;
 	uint16_t tries;
 	uint8_t phase;
+	uint8_t run; /* enum blk_run */
+	bool probing; /* file engines: a durable write had no space; looks whether it was the write */
 };
 
 _Static_assert(sizeof(struct blk_work) <= sizeof(((struct blk_req *)0)->priv), "blk_req.priv");
@@ -63,6 +79,14 @@ void blk_fini(struct blk *b);
 void blk_done(struct blk_req *r, int res);
 /* The same from a callback of the loop: told at the end of this step, in one batch with others. */
 void blk_done_step(struct blk_req *r, int res);
+
+/* blk_policy.c */
+void blk_policy_init(struct blk *b);
+void blk_policy_fini(struct blk *b);
+/* Looks at a result before it is told. True: the request is kept. */
+bool blk_policy_keeps(struct blk *b, struct blk_work *w, int res);
+/* After results were told: the trouble may be over. */
+void blk_policy_look(struct blk *b);
 
 /* blk_open.c: an open image, checked and locked. */
 struct blk_image {

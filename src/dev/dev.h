@@ -47,6 +47,8 @@ struct env_ops {
 	struct chr *(*chr_open)(const struct env *env, const char *spec, struct err *err);
 	struct net *(*net_open)(const struct env *env, const struct net_spec *spec,
 				struct err *err);
+	/* A disk's trouble (blk_trouble_get) began or ended. Loop's thread, device locked. May be NULL. */
+	void (*disk_trouble)(const struct env *env);
 };
 
 /* A model: one const instance each, listed in hw/table.c. All calls are made with the device lock held. */
@@ -209,6 +211,9 @@ struct dev_net_events {
 };
 struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
 			 const struct dev_net_events *ev, struct err *err);
+
+/* The n-th disk that the model has opened, NULL: there are fewer. Loop's thread. */
+struct blk *dev_disk(struct dev *d, unsigned int n);
 
 /* For entries that are none of the above (input sinks, chr callbacks), on any thread. */
 void dev_lock(struct dev *d);

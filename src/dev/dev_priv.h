@@ -10,6 +10,7 @@ struct dev_batch {
 	struct dev *dev;
 	void (*end)(struct dev *d);
 	struct dev_net_events net; /* of a line */
+	struct blk *disk; /* NULL: a line */
 	struct list link;
 };
 

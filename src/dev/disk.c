@@ -20,6 +20,14 @@ void dev_batch_leave(void *arg)
 	dev_unlock(b->dev);
 }
 
+static void disk_trouble(void *arg)
+{
+	const struct dev *d = arg;
+
+	if (d->env.ops->disk_trouble)
+		d->env.ops->disk_trouble(&d->env);
+}
+
 struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 			 void (*batch_end)(struct dev *d), struct err *err)
 {
@@ -37,7 +45,19 @@ struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 	}
 	b->dev = d;
 	b->end = batch_end;
+	b->disk = blk;
 	list_append(&d->batches, &b->link);
 	blk_set_batch(blk, dev_batch_enter, dev_batch_leave, b);
+	blk_set_trouble(blk, disk_trouble, d);
 	return blk;
+}
+
+struct blk *dev_disk(struct dev *d, unsigned int n)
+{
+	struct dev_batch *b;
+
+	list_for_each(b, &d->batches, link)
+		if (b->disk && n-- == 0)
+			return b->disk;
+	return NULL;
 }

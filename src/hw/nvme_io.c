@@ -42,15 +42,6 @@ struct nvme_buf *nvme_req_buf(struct nvme_req *r)
 	return r->buf = r->n->free_bufs[--r->n->nfree_bufs];
 }
 
-uint16_t nvme_req_start(struct nvme_req *r)
-{
-	struct nvme *n = r->n;
-
-	n->inflight++;
-	n->batch[n->nbatch++] = &r->blk;
-	return NVME_LATER;
-}
-
 static uint16_t status_of(enum blk_op op, int res)
 {
 	if (res == 0)
@@ -88,12 +79,13 @@ static void req_done(struct blk_req *blk, int res)
 	uint16_t status = status_of(blk->op, res);
 
 	n->inflight--;
-	if (status)
+	if (status) {
 		note_failure(n);
-	else if (r->next && n->state != NVME_RESETTING)
+	} else if (r->next && n->state != NVME_RESETTING) {
 		status = r->next(r);
-	if (status == NVME_LATER)
-		return;
+		if (status == NVME_LATER)
+			return;
+	}
 	nvme_complete(n, r->sq, r->cid, status, 0);
 	req_free(r);
 }
@@ -149,19 +141,6 @@ void nvme_io_fini(struct nvme *n)
 }
 
 /* --- commands --- */
-
-/* SLBA and NLB of a command, as bytes in r. */
-uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
-{
-	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
-	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
-
-	if (!range_inside(lba, blocks, n->blocks))
-		return NVME_SC_LBA_RANGE | NVME_DNR;
-	r->blk.offset = lba << n->block_shift;
-	r->blk.len = blocks << n->block_shift;
-	return NVME_SC_OK;
-}
 
 /* Turns the PRPs into the request's pieces. */
 static uint16_t req_map(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)

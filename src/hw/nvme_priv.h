@@ -10,6 +10,7 @@
 #include "hw/diskid.h"
 #include "hw/nvme_spec.h"
 #include "pci/pci.h"
+#include "util/checked.h"
 
 /*
  * One controller with one namespace. What the guest may change while we look at it is copied once; what was checked
@@ -230,10 +231,31 @@ static inline bool nvme_io_ready(const struct nvme *n)
 {
 	return n->free_reqs && n->nfree_bufs;
 }
-/* For what is not in this file: SLBA and NLB as bytes in r; a buffer; hands r to the disk and returns NVME_LATER. */
-uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
+/* SLBA and NLB of a command, as bytes in r. */
+static inline uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r,
+				      const struct nvme_sqe *cmd)
+{
+	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
+	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
+
+	if (!range_inside(lba, blocks, n->blocks))
+		return NVME_SC_LBA_RANGE | NVME_DNR;
+	r->blk.offset = lba << n->block_shift;
+	r->blk.len = blocks << n->block_shift;
+	return NVME_SC_OK;
+}
+
+/* Hands it to the disk with the others of this turn. */
+static inline uint16_t nvme_req_start(struct nvme_req *r)
+{
+	struct nvme *n = r->n;
+
+	n->inflight++;
+	n->batch[n->nbatch++] = &r->blk;
+	return NVME_LATER;
+}
+
 struct nvme_buf *nvme_req_buf(struct nvme_req *r);
-uint16_t nvme_req_start(struct nvme_req *r);
 int nvme_io_init(struct nvme *n, unsigned int slots);
 void nvme_io_fini(struct nvme *n);
 void nvme_start_flush(struct nvme *n);

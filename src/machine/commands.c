@@ -20,11 +20,15 @@ static int cmd_status(void *arg, struct control_client *c, const char *operand, 
 {
 	struct machine *m = arg;
 	int r = no_operand(operand, err);
+	struct blk_trouble trouble;
+	struct dev *d;
 
 	if (r < 0)
 		return r;
 	control_reply(c, "name", "%s", m->set.name);
 	control_reply(c, "state", "%s", machine_state_name(m));
+	if (machine_trouble(m, &d, &trouble))
+		control_reply(c, "reason", "%s", trouble.text);
 	control_reply(c, "pid", "%d", (int)getpid());
 	control_reply(c, "cpus", "%llu", (unsigned long long)m->set.cpus);
 	control_reply(c, "memory", "%llu", (unsigned long long)m->set.memory_size);

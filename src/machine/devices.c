@@ -37,9 +37,16 @@ static struct net *open_net(const struct env *env, const struct net_spec *spec, 
 	return net_open(env->loop, &own, err);
 }
 
+/* The device is locked, and a vCPU may wait for it: what is to be done about it is done from the loop. */
+static void disk_trouble(const struct env *env)
+{
+	machine_wish(env->arg, WISH_LOOK);
+}
+
 static const struct env_ops env_ops = { .blk_open = open_blk,
 					.chr_open = open_chr,
-					.net_open = open_net };
+					.net_open = open_net,
+					.disk_trouble = disk_trouble };
 
 /* Binds the settings below node and makes the device. name must live as long as the machine: it is kept in env. */
 static int add(struct machine *m, const struct conf *conf, const char *node,

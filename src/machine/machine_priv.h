@@ -23,9 +23,18 @@
 /*
  * Run states. A transition first parks the vCPUs and drains the devices (BUSY), then does what it is for:
  *
- *   WAITING -> RUNNING <-> PAUSED,   RUNNING or PAUSED -> BUSY -> RUNNING, PAUSED or OFF
+ *   WAITING -> RUNNING <-> PAUSED,   RUNNING, STALLED or PAUSED -> BUSY -> RUNNING, PAUSED or OFF
+ *
+ * A disk in trouble (back/blk.h) parks the vCPUs only, RUNNING <-> STALLED: its requests are in flight until it works.
  */
-enum machine_state { MACHINE_WAITING, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_BUSY, MACHINE_OFF };
+enum machine_state {
+	MACHINE_WAITING,
+	MACHINE_RUNNING,
+	MACHINE_STALLED,
+	MACHINE_PAUSED,
+	MACHINE_BUSY,
+	MACHINE_OFF,
+};
 
 /* What was asked of the machine, from any thread; acted on by the main loop, the first of this order first. */
 enum machine_wish {
@@ -36,6 +45,7 @@ enum machine_wish {
 	WISH_RESET = 1 << 4,
 	WISH_PAUSE = 1 << 5,
 	WISH_RESUME = 1 << 6,
+	WISH_LOOK = 1 << 7, /* at the disks */
 };
 
 /* Triple faults in a row, each within this time after a reset, that end the guest instead of resetting it again. */
@@ -113,6 +123,13 @@ void machine_power_button(struct machine *m);
 /* Posts and signals, as soon as there is a loop. */
 int machine_run_init(struct machine *m, struct err *err);
 void machine_run_fini(struct machine *m);
+
+/* stall.c: disks in trouble */
+/* The first disk in trouble, or false. */
+bool machine_trouble(struct machine *m, struct dev **dev, struct blk_trouble *out);
+/* Tries what the disks keep once more, or gives it up. */
+void machine_disks_retry(struct machine *m);
+void machine_disks_give_up(struct machine *m);
 
 /* commands.c */
 extern const struct control_cmd machine_commands[];

@@ -38,8 +38,8 @@ const char *machine_state_name(const struct machine *m)
 {
 	static const char *const names[] = {
 		[MACHINE_WAITING] = "waiting", [MACHINE_RUNNING] = "running",
-		[MACHINE_PAUSED] = "paused",   [MACHINE_BUSY] = "busy",
-		[MACHINE_OFF] = "off",
+		[MACHINE_STALLED] = "paused",  [MACHINE_PAUSED] = "paused",
+		[MACHINE_BUSY] = "busy",       [MACHINE_OFF] = "off",
 	};
 
 	return names[m->state];
@@ -147,7 +147,9 @@ static void drain(struct machine *m, uint32_t wish)
 
 	m->doing = wish;
 	m->resume_paused = m->state == MACHINE_PAUSED;
-	if (m->state != MACHINE_RUNNING) {
+	if (wish != WISH_PAUSE)
+		machine_disks_give_up(m);
+	if (m->state != MACHINE_RUNNING && m->state != MACHINE_STALLED) {
 		/* The devices are paused already, or were never started. */
 		m->state = MACHINE_BUSY;
 		loop_post(&m->drained);
@@ -181,13 +183,50 @@ static uint32_t judge_triple_fault(struct machine *m)
 	return WISH_RESET;
 }
 
+/* A disk's trouble began or ended. */
+static void look_at_disks(struct machine *m)
+{
+	struct blk_trouble t;
+	struct dev *d;
+	bool trouble = machine_trouble(m, &d, &t);
+
+	if (trouble && t.stop) {
+		machine_fail(m, WISH_FAIL, t.text);
+	} else if (trouble && m->state == MACHINE_RUNNING) {
+		kvm_pause(m->kvm);
+		enter_state(m, MACHINE_STALLED);
+		control_event(m->control, "disk %s reason=%s", d->name, t.text);
+	} else if (!trouble && m->state == MACHINE_STALLED) {
+		kvm_run(m->kvm);
+		enter_state(m, MACHINE_RUNNING);
+	}
+}
+
+/*
+ * While devices drain only this is acted on: what the disks keep is in flight, so it must not keep the machine from an
+ * end. A pause waits for it.
+ */
+static void while_draining(struct machine *m)
+{
+	uint32_t ends = WISH_FAIL | WISH_QUIT | WISH_POWEROFF | WISH_TRIPLE_FAULT | WISH_RESET;
+
+	if (__atomic_load_n(&m->wishes, __ATOMIC_ACQUIRE) & ends)
+		machine_disks_give_up(m);
+	else if (__atomic_load_n(&m->wishes, __ATOMIC_ACQUIRE) & WISH_RESUME)
+		machine_disks_retry(m);
+}
+
 static void on_act(struct loop_post *p)
 {
 	struct machine *m = container_of(p, struct machine, act);
 	uint32_t wishes, wish;
 
+	if (m->state == MACHINE_BUSY)
+		while_draining(m);
 	if (m->state == MACHINE_BUSY || m->state == MACHINE_OFF)
 		return; /* looked at again when drained */
+	if (__atomic_fetch_and(&m->wishes, ~(uint32_t)WISH_LOOK, __ATOMIC_ACQ_REL) & WISH_LOOK)
+		look_at_disks(m);
 	wishes = __atomic_exchange_n(&m->wishes, 0, __ATOMIC_ACQ_REL);
 	wish = wishes & -wishes;
 	if (!wish)
@@ -200,7 +239,9 @@ static void on_act(struct loop_post *p)
 				  __ATOMIC_ACQ_REL);
 	if (wish == WISH_RESUME && m->state == MACHINE_PAUSED)
 		go(m);
-	else if (wish == WISH_PAUSE ? m->state == MACHINE_RUNNING
+	else if (wish == WISH_RESUME && m->state == MACHINE_STALLED)
+		machine_disks_retry(m);
+	else if (wish == WISH_PAUSE ? m->state == MACHINE_RUNNING || m->state == MACHINE_STALLED
 				    : wish < WISH_PAUSE &&
 					      !(wish == WISH_RESET && m->state == MACHINE_WAITING))
 		drain(m, wish);

@@ -59,9 +59,23 @@ static struct net *open_net(const struct env *env, const struct net_spec *spec, 
 	return tb_net_open(env->arg, spec, err);
 }
 
+static void disk_trouble(const struct env *env)
+{
+	((struct tb *)env->arg)->troubles++;
+}
+
+unsigned int tb_troubles(struct tb *tb)
+{
+	unsigned int n = tb->troubles;
+
+	tb->troubles = 0;
+	return n;
+}
+
 static const struct env_ops env_ops = { .blk_open = open_disk,
 					.chr_open = open_chr,
-					.net_open = open_net };
+					.net_open = open_net,
+					.disk_trouble = disk_trouble };
 
 /* --- the machine --- */
 

@@ -174,6 +174,9 @@ int tb_net_take(struct tb *tb, unsigned int n, unsigned int q, struct net_hdr *h
 /* Of the model's line: tx is what the guest sent. */
 struct net_stats tb_net_stats(struct tb *tb, unsigned int n);
 
+/* How often a disk's trouble began or ended since the last call (blk_trouble_get tells which). */
+unsigned int tb_troubles(struct tb *tb);
+
 /* Completes everything held, in order, until nothing is. */
 void tb_release_all(struct tb *tb);
 /* True if every request that any disk or line accepted has completed. */

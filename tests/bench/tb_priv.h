@@ -64,7 +64,7 @@ struct tb {
 	struct blk *disks[TB_MAX_DISKS];
 	struct chr *chrs[TB_MAX_DISKS];
 	uint64_t written[TB_MAX_DISKS]; /* bytes that each disk had taken when it was zero */
-	unsigned int ndisks, nchrs;
+	unsigned int ndisks, nchrs, troubles;
 	struct tb_line nets[TB_MAX_NETS];
 	unsigned int nnets;
 	struct tb_host host;

@@ -475,7 +475,7 @@ static void test_disk_errors(void)
 {
 	struct blk_fault f = { .fail_nth = -1, .fail_errno = EIO, .fail_op = -1 };
 
-	setup();
+	setup_conf("port.0.path=mem:8M\nport.0.on_nospace=error\n");
 	tb_fault(tb, 0, &f);
 	CHECK_EQ(rw(READ_EXT, 0, 8, 4096), UNC);
 	CHECK_EQ(rw(0x24, 0, 8, 4096), UNC);
@@ -489,6 +489,33 @@ static void test_disk_errors(void)
 	CHECK_EQ(rw(WRITE_EXT, 0, 8, 4096), ABRT);
 	blk_clear_error(tb_disk(tb, 0));
 	check_works();
+}
+
+/* Without space on the host a write is kept until there is some (on_nospace=pause). */
+static void test_no_space(void)
+{
+	const struct tb_fis fis = { .cmd = WRITE_EXT, .device = LBA, .lba = 5, .count = 8 };
+	struct blk_fault f = { .fail_nth = -1, .fail_errno = ENOSPC, .fail_op = BLK_WRITE };
+	const struct tb_prd prd = { data, 4096 };
+	struct blk_trouble t;
+
+	setup();
+	memset(bytes(4096), 0x42, 4096);
+	tb_fault(tb, 0, &f);
+	tb_ahci_build(&a, 0, &fis, true, &prd, 1);
+	tb_ahci_issue(&a, 1, false);
+	tb_advance(tb, 5 * BLK_RETRY_NS);
+	CHECK_EQ(tb_ahci_r(&a, TB_AHCI_CI), 1);
+	CHECK(blk_trouble_get(dev_disk(d, 0), &t));
+	f.fail_nth = 0;
+	tb_fault(tb, 0, &f);
+	tb_advance(tb, BLK_RETRY_NS);
+	CHECK_EQ(tb_ahci_r(&a, TB_AHCI_CI), 0);
+	CHECK_EQ(tfd() & 1, 0);
+	CHECK(!blk_trouble_get(dev_disk(d, 0), &t));
+	memset(bytes(4096), 0, 4096);
+	CHECK_EQ(rw(READ_EXT, 5, 8, 4096), GOOD);
+	CHECK_EQ(bytes(4096)[4095], 0x42);
 }
 
 /* As in the test of virtio-blk: only a durable write that fails makes the disk fail for good. */
@@ -544,6 +571,7 @@ static const struct test_case cases[] = {
 	{ "A-08 TRIM", test_trim },
 	{ "A-08 TRIM errors", test_trim_errors },
 	{ "ahci disk errors", test_disk_errors },
+	{ "ahci disk without space", test_no_space },
 	{ "ahci durability", test_durability },
 };
 

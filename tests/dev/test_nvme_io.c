@@ -382,7 +382,7 @@ static void backend_errors(void)
 	};
 	struct fix f;
 
-	fix_start(&f, NULL);
+	fix_start(&f, "on_nospace=error\n");
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		const struct blk_fault fail = { .fail_nth = 1,
 						.fail_errno = cases[i].error,

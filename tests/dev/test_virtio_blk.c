@@ -466,7 +466,7 @@ static void test_failing_disk(void)
 	static const int errnos[] = { EIO, ENOSPC, ENOMEM };
 	struct blk_fault f = { .fail_nth = -1, .fail_op = -1 };
 
-	setup_conf(NULL, F_FLUSH | F_DISCARD | F_WRITE_ZEROES);
+	setup_conf("on_nospace=error\n", F_FLUSH | F_DISCARD | F_WRITE_ZEROES);
 	for (size_t i = 0; i < ARRAY_LEN(errnos); i++) {
 		f.fail_errno = errnos[i];
 		tb_fault(tb, 0, &f);
@@ -490,6 +490,30 @@ static void test_failing_disk(void)
 	CHECK_EQ(request(T_OUT, 0, 512), IOERR);
 	blk_clear_error(tb_disk(tb, 0));
 	check_works();
+}
+
+/* Without space on the host a write is kept until there is some (on_nospace=pause). */
+static void test_no_space(void)
+{
+	struct blk_fault f = { .fail_nth = -1, .fail_errno = ENOSPC, .fail_op = BLK_WRITE };
+	struct blk_trouble t;
+	uint32_t id, used;
+
+	setup();
+	memset(bytes(4096), 0x42, 4096);
+	tb_fault(tb, 0, &f);
+	post(0, T_OUT, 100, data, 4096);
+	tb_virtio_kick(d, 0);
+	CHECK(!tb_vq_used(&vq[0], &id, &used));
+	CHECK(blk_trouble_get(dev_disk(d, 0), &t));
+	f.fail_nth = 0;
+	tb_fault(tb, 0, &f);
+	tb_advance(tb, BLK_RETRY_NS);
+	CHECK(tb_vq_used(&vq[0], &id, &used));
+	CHECK_EQ(status_of(0), OK);
+	CHECK(!blk_trouble_get(dev_disk(d, 0), &t));
+	CHECK_EQ(request(T_IN, 100, 4096), OK);
+	CHECK_EQ(bytes(4096)[4095], 0x42);
 }
 
 /* As long as the guest runs that may believe its data safe: a restarted one reads what there is. */
@@ -817,6 +841,7 @@ static const struct test_case cases[] = {
 	{ "B-08 GET_ID", test_get_id },
 	{ "B-09 unknown types", test_unknown },
 	{ "B-10 failing disk", test_failing_disk },
+	{ "no space", test_no_space },
 	{ "B-11 batch", test_batch },
 	{ "B-11 full ring", test_full },
 	{ "B-12 many segments", test_many_segments },

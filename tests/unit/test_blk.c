@@ -655,6 +655,7 @@ static void no_space(enum kind k)
 	CHECK_EQ(run_op(&d, BLK_WRITE, 0, MIB - 4096, buf, 512 * KIB), 0);
 	CHECK_EQ(run_op(&d, BLK_WRITE, 0, 2 * MIB, buf, 512 * KIB), -ENOSPC);
 	CHECK_EQ(run_op(&d, BLK_WRITE_ZEROES, 0, 2 * MIB, NULL, 512 * KIB), -ENOSPC);
+	CHECK_EQ(run_op(&d, BLK_WRITE, BLK_FUA, 2 * MIB, buf, 512 * KIB), -ENOSPC); /* not sticky */
 	CHECK_EQ(run_op(&d, BLK_FLUSH, 0, 0, NULL, 0), 0);
 	CHECK_EQ(ftruncate(ballast, 0), 0);
 	CHECK_EQ(run_op(&d, BLK_WRITE, 0, 2 * MIB, buf, 512 * KIB), 0);

@@ -15,6 +15,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   tells        write to fake.told when it is paused and resumed
   no-pause     refuse that
   starts-paused
+  no-space     paused, because the host has no space for a disk
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
@@ -106,7 +107,7 @@ class Fake:
                 time.sleep(0.01)
             time.sleep(0.3)
             os._exit(0)
-        self.state = "paused" if "starts-paused" in mode else "waiting" if self.screen and self.wait else "running"
+        self.state = "paused" if {"starts-paused", "no-space"} & set(mode) else "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
         self.taps = {fd: [] for fd in tap_fds(conf)}
 
@@ -115,6 +116,8 @@ class Fake:
                  f"uptime={int(time.time() - self.start)}", f"resets={self.resets}"]
         if self.screen:
             lines.append(f"vnc={self.screen_text}")
+        if "no-space" in self.mode:
+            lines.append("reason=no space on the host for disk0.img")
         return lines
 
     def command(self, client, line):

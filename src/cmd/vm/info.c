@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "manager/ctl.h"
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "ui_json.h"
@@ -55,12 +56,27 @@ static void print_disk(const struct guest *g, const struct gconf *conf, unsigned
 	printf("    bytes-size: %s\n    bytes-used: %s\n", total, used);
 }
 
+#define ANSWER_MS 500
+
+/* Why a guest that runs does not go on: a disk that the host fails, or NULL. */
+static const char *stall_reason(const struct guest *g, char *out, size_t size)
+{
+	char reply[4096];
+
+	return ctl_command(g, "status", ANSWER_MS, reply, sizeof(reply), NULL) == 0 &&
+			       ctl_value(reply, "reason", out, size) == 0
+		       ? out
+		       : NULL;
+}
+
 static void print_running(const struct guest *g, const struct run_state *state)
 {
 	static const char *const ports[] = { "com1", "com2", "vnc" };
 	char text[PATH_MAX];
 	struct run_usage u;
 
+	if (stall_reason(g, text, sizeof(text)))
+		printf("  paused: %s\n", text);
 	if (run_usage(state->pid, &u) == 0) {
 		ui_bytes(u.resident, text, sizeof(text));
 		printf("  memory-resident: %s\n", text);
@@ -139,6 +155,7 @@ static void add_running(json_t *o, const struct guest *g, const struct run_state
 	struct run_usage u;
 
 	json_object_set_new(o, "pid", running ? json_integer(state->pid) : json_null());
+	ui_json_set(o, "paused", running ? stall_reason(g, text, sizeof(text)) : NULL);
 	json_object_set_new(o, "memory-resident",
 			    running && run_usage(state->pid, &u) == 0
 				    ? json_integer((json_int_t)u.resident)

@@ -238,7 +238,7 @@ static void judge_console(const struct guest *g, struct reason *r)
 
 static void judge_running(const struct guest *g, const struct run_state *state, struct reason *r)
 {
-	char reply[4096], text[256] = "";
+	char reply[4096], text[256] = "", why[512] = "";
 	bool found;
 
 	if (ctl_command(g, "status", ANSWER_MS, reply, sizeof(reply), NULL) < 0) {
@@ -248,8 +248,10 @@ static void judge_running(const struct guest *g, const struct run_state *state, 
 	}
 	(void)ctl_value(reply, "state", text, sizeof(text));
 	set(r, "running", "it runs");
+	found = ctl_value(reply, "reason", why, sizeof(why)) == 0;
 	if (strcmp(text, "paused") == 0) {
-		set(r, "paused", "it is paused");
+		set(r, found ? "disk" : "paused", "it is paused%s%s", found ? ": " : "",
+		    found ? why : "");
 	} else if (strcmp(text, "waiting") == 0) {
 		found = ctl_value(reply, "vnc", text, sizeof(text)) == 0;
 		set(r, "waiting", "it waits for a VNC client%s%s before it boots",
