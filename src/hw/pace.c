@@ -10,6 +10,7 @@
 #define LOOK_MIN 4u /* frames to be expected meanwhile, or kicks are better */
 #define LOOK_FRAMES \
 	64u /* the delay is over when so many are to be expected: the guest's queue has an end */
+#define LOOKS_IN_VAIN 1u /* in a row, before the stream counts as ended */
 #define SMALL_FRAME \
 	2048u /* longer ones are worth a kick, and their sender may wait for them to be sent */
 
@@ -17,6 +18,7 @@ void pace_reset(struct pace *p)
 {
 	p->gap_ns = LOOK_MAX_NS;
 	p->frames = 0;
+	p->in_vain = 0;
 	p->longest = 0;
 }
 
@@ -29,17 +31,30 @@ void pace_end(struct pace *p, uint64_t now, unsigned int frames)
 	p->frames += frames;
 }
 
+/* A pause now and then, as a busy host makes, does not end a stream: a long gap counts for four usual ones at most. */
+static uint64_t pace_average(uint64_t average, uint64_t gap)
+{
+	return gap > average ? (7 * average + MIN(gap, 4 * average)) / 8 : (3 * average + gap) / 4;
+}
+
 uint64_t pace_empty(struct pace *p, uint64_t now)
 {
-	uint64_t gap = MIN(now - p->empty_ns, 2 * LOOK_MAX_NS) / MAX(p->frames, 1);
 	uint64_t delay = MIN(p->cost_ns * LOOK_COST, LOOK_MAX_NS);
-	unsigned int frames = p->frames;
+	uint64_t gap = MIN(now - p->empty_ns, 2 * LOOK_MAX_NS);
 
-	p->gap_ns = p->longest > SMALL_FRAME ? LOOK_MAX_NS : (3 * p->gap_ns + gap) / 4;
-	p->empty_ns = now;
-	p->frames = 0;
-	p->longest = 0;
-	if (!frames || p->gap_ns * LOOK_MIN >= delay)
+	if (!p->frames) {
+		/* The stream has ended: some frames have to show that there is one again. */
+		if (p->in_vain++ >= LOOKS_IN_VAIN)
+			p->gap_ns = MAX(p->gap_ns, delay / LOOK_MIN + 1);
+	} else {
+		p->in_vain = 0;
+		p->gap_ns = p->longest > SMALL_FRAME ? LOOK_MAX_NS
+						     : pace_average(p->gap_ns, gap / p->frames);
+		p->empty_ns = now;
+		p->frames = 0;
+		p->longest = 0;
+	}
+	if (p->gap_ns * LOOK_MIN >= delay)
 		return 0;
 	return now + MIN(delay, p->gap_ns * LOOK_FRAMES);
 }

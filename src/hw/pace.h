@@ -9,7 +9,7 @@
  * When to look at a send queue. A kick costs the guest an exit and us a turn of the loop, more than a small frame does.
  * So once small frames follow each other so fast that several more are to be expected soon, the queue is looked at by a
  * timer instead. How soon is measured in what we take to send a frame, so that a guest that waits for an answer to each
- * of its frames never gets there, however fast the machine. A look that finds nothing ends it.
+ * of its frames never gets there, however fast the machine. Two looks that find nothing end it.
  */
 struct pace {
 	uint64_t began_ns; /* the batch */
@@ -17,6 +17,7 @@ struct pace {
 	uint64_t empty_ns; /* the queue was found empty */
 	uint64_t gap_ns; /* from frame to frame, of late */
 	unsigned int frames; /* since then */
+	unsigned int in_vain; /* looks in a row that found nothing */
 	uint32_t longest; /* of them */
 };
 
