@@ -27,6 +27,8 @@ enum uring_tag { TAG_IO = 0, TAG_POLL = 1, TAG_NONE = 2 };
 struct uring_state {
 	struct io_uring ring;
 	bool enabled; /* the ring belongs to the thread that first enters it */
+	bool cancel_all; /* one entry ends all reads of a descriptor (Linux 5.19) */
+	int nowait_fd; /* its reads are to be ended before the next wait; -1: none */
 	uint32_t *dirty; /* slots whose poll has to be looked at before the next wait */
 	uint32_t ndirty, dirty_cap;
 };
@@ -37,7 +39,7 @@ static uint64_t poll_data(uint32_t slot, uint32_t gen)
 }
 
 /* The cheapest mode that the kernel has (6.1: completions only run when the loop asks for them). */
-static int uring_setup(struct io_uring *ring)
+static int uring_setup(struct uring_state *u)
 {
 	static const unsigned int modes[] = {
 		IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
@@ -51,11 +53,12 @@ static int uring_setup(struct io_uring *ring)
 		struct io_uring_params p = { .flags = modes[i] | IORING_SETUP_CQSIZE,
 					     .cq_entries = URING_CQ_ENTRIES };
 
-		rc = io_uring_queue_init_params(URING_ENTRIES, ring, &p);
+		rc = io_uring_queue_init_params(URING_ENTRIES, &u->ring, &p);
 		if (rc == 0 && !(p.features & IORING_FEAT_EXT_ARG)) {
-			io_uring_queue_exit(ring);
+			io_uring_queue_exit(&u->ring);
 			return -ENOSYS;
 		}
+		u->cancel_all = p.flags & IORING_SETUP_SINGLE_ISSUER; /* younger */
 	}
 	return rc;
 }
@@ -67,7 +70,8 @@ static int uring_init(struct loop *l, struct err *err)
 
 	if (!u)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = uring_setup(&u->ring);
+	u->nowait_fd = -1;
+	rc = uring_setup(u);
 	if (rc < 0) {
 		free(u);
 		return err_set(err, rc, "cannot set up io_uring: %s", strerror(-rc));
@@ -186,16 +190,42 @@ static int uring_poll_done(struct loop *l, uint64_t data, int res, unsigned int 
 		l->slots[slot].armed = 0;
 		uring_mark(l, slot);
 	}
+	if (res == -ECANCELED)
+		return 0; /* along with reads of the descriptor */
 	return loop_slot_dispatch(l, slot, gen, res < 0 ? EPOLLERR : (unsigned int)res);
 }
 
 /* --- file I/O --- */
 
-/* Behind a read that waits for data, ends it at once; one that is done already is not found. */
-static void uring_io_cancel(struct loop *l, struct loop_io *io)
+/*
+ * Reads that would wait for data are ended at once by an entry behind them: one for all of a descriptor where the
+ * kernel can, which then leaves no frame for a read that was submitted before another. What is done already is not found.
+ */
+static void uring_end_reads(struct loop *l)
 {
-	struct io_uring_sqe *sqe = uring_sqe(l);
+	struct uring_state *u = l->engine;
+	struct io_uring_sqe *sqe;
+	int fd = u->nowait_fd;
 
+	if (fd < 0)
+		return;
+	u->nowait_fd = -1;
+	sqe = uring_sqe(l);
+	io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
+	io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+	io_uring_sqe_set_data64(sqe, TAG_NONE);
+}
+
+static void uring_end_read(struct loop *l, struct loop_io *io)
+{
+	struct uring_state *u = l->engine;
+	struct io_uring_sqe *sqe;
+
+	if (u->cancel_all) {
+		u->nowait_fd = io->fd;
+		return;
+	}
+	sqe = uring_sqe(l);
 	io_uring_prep_cancel(sqe, io, 0);
 	io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
 	io_uring_sqe_set_data64(sqe, TAG_NONE);
@@ -203,8 +233,12 @@ static void uring_io_cancel(struct loop *l, struct loop_io *io)
 
 static void uring_io_submit(struct loop *l, struct loop_io *io)
 {
-	struct io_uring_sqe *sqe = uring_sqe(l);
+	struct uring_state *u = l->engine;
+	struct io_uring_sqe *sqe;
 
+	if (u->nowait_fd != io->fd || !io->nowait)
+		uring_end_reads(l);
+	sqe = uring_sqe(l);
 	switch (io->op) {
 	case LOOP_OP_READV:
 		io_uring_prep_readv2(sqe, io->fd, io->iov, io->iovcnt, io->offset, io->flags);
@@ -221,7 +255,7 @@ static void uring_io_submit(struct loop *l, struct loop_io *io)
 	}
 	io_uring_sqe_set_data(sqe, io);
 	if (io->nowait)
-		uring_io_cancel(l, io);
+		uring_end_read(l, io);
 }
 
 /* Nobody waits for its completion, so that it neither wakes the loop nor takes room. */
@@ -244,6 +278,7 @@ static void uring_io_flush(struct loop *l)
 {
 	struct uring_state *u = l->engine;
 
+	uring_end_reads(l);
 	if (!io_uring_sq_ready(&u->ring))
 		return;
 	if (!u->enabled)
@@ -261,6 +296,7 @@ static void uring_wait(struct loop *l, uint64_t timeout_ns)
 					.tv_nsec = (long long)(timeout_ns % NS_PER_SEC) };
 	struct io_uring_cqe *cqe;
 
+	uring_end_reads(l);
 	if (!u->enabled)
 		uring_enable(u);
 	if (timeout_ns == 0) {
@@ -296,6 +332,7 @@ static int uring_poll(struct loop *l, uint64_t timeout_ns)
 	unsigned int n;
 	int ran = 0;
 
+	uring_end_reads(l); /* before watches of the same descriptor */
 	u->ndirty = 0;
 	for (uint32_t i = 0; i < ndirty; i++)
 		uring_arm(l, u->dirty[i]);

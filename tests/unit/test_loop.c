@@ -636,6 +636,37 @@ static void reads_without_waiting(enum loop_engine engine)
 }
 CASE_(reads_without_waiting, URING)
 
+/* Reads that end at once leave a watch of the same descriptor alone. */
+static void reads_beside_a_watch(enum loop_engine engine)
+{
+	struct loop *l = make(engine);
+	struct probe w = { .w.fn = probe_fn };
+	char in[4];
+	struct iovec iov = { in, sizeof(in) };
+	struct file_op f = { 0 };
+	int p[2];
+
+	CHECK_EQ(pipe2(p, O_NONBLOCK | O_CLOEXEC), 0);
+	CHECK_EQ(loop_fd_add(l, &w.w, p[0], EPOLLIN), 0);
+	settle(l);
+	for (int i = 0; i < 3; i++) {
+		f.io = (struct loop_io){
+			.op = LOOP_OP_READV, .fd = p[0], .iov = &iov, .iovcnt = 1, .nowait = true
+		};
+		CHECK_EQ(file_run(l, &f), -EAGAIN);
+		CHECK_EQ(w.calls, 0);
+	}
+	CHECK_EQ(write(p[1], "abcd", 4), 4);
+	while (!w.calls)
+		loop_step(l, true);
+	CHECK_EQ(w.events, EPOLLIN);
+	loop_fd_del(&w.w);
+	close(p[0]);
+	close(p[1]);
+	loop_free(l);
+}
+CASE_(reads_beside_a_watch, URING)
+
 /* A kick, a completion and the next submission share one system call. */
 static void one_call_per_wake(enum loop_engine engine)
 {
@@ -786,6 +817,7 @@ int main(int argc, char **argv)
 		ALL_CASES(idle_runs_after_callbacks),
 		{ "file_ops uring", file_ops_URING },
 		{ "reads_without_waiting uring", reads_without_waiting_URING },
+		{ "reads_beside_a_watch uring", reads_beside_a_watch_URING },
 		{ "file_burst uring", file_burst_URING },
 		{ "one_call_per_wake uring", one_call_per_wake_URING },
 		{ "auto engine", auto_engine },
