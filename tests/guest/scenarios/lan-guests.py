@@ -2,7 +2,7 @@
 # Copyright (c) 2026 the khyve authors
 # seconds: 500
 # images: lan.gz vmlinuz
-# by: hand
+# network: own
 """Guests under vm on the same switches: they reach each other and the LAN; private keeps them apart; span mirrors."""
 import json
 import types
@@ -45,7 +45,7 @@ def boot():
     for name in ("one", "two", "spy"):
         shells[name] = Shell(types.SimpleNamespace(serial=store.serial(name)))
         card(name, "0c", "a")
-        shells[name](f"ip link set $a mtu {MTU}")  # an e1000 cannot tell its driver
+        shells[name](f"ip link set $a down; ip link set $a mtu {MTU} up")  # an e1000 cannot tell its driver
     for i, name in ((2, "one"), (3, "two")):
         card(name, "0d", "b")
         shells[name](f"ip addr add 10.77.0.{i}/24 dev $a; /bin/ip addr add fd77::{i}/64 dev $a nodad;"
