@@ -13,6 +13,7 @@
 #include "manager/file.h"
 #include "manager/firmware.h"
 #include "manager/guestconf.h"
+#include "manager/limit.h"
 #include "manager/run.h"
 #include "util/err.h"
 #include "util/macros.h"
@@ -279,7 +280,7 @@ static int read_rest(struct plan_job *j)
 	j->p->mouse = gconf_bool(j->g, "xhci_mouse", false);
 	value = gconf_get(j->g, "bhyve_options");
 	j->p->options = value && *value ? value : NULL;
-	return 0;
+	return limit_check(j->g, j->err);
 }
 
 int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,

@@ -22,7 +22,9 @@
 #include "manager/glog.h"
 #include "manager/guest.h"
 #include "manager/guestconf.h"
+#include "manager/hook.h"
 #include "manager/keys.h"
+#include "manager/limit.h"
 #include "manager/lock.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
@@ -71,6 +73,7 @@ struct super {
 	struct tap taps[PLAN_NETS_MAX]; /* as long as the guest runs; fd is -1 then */
 	struct usernet usernet; /* programs of the cards with user-mode networking */
 	bool watches; /* one of them gets copies of a switch's frames */
+	int limits; /* the control group's; -1: it has none */
 };
 
 static void report(struct super *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -340,6 +343,8 @@ static void become_khyve(const struct super *s, const struct plan *p, int lock, 
 		if (s->taps[i].fd >= 0 && dup2(s->taps[i].fd, PLAN_NET_FD + i) < 0)
 			return;
 	}
+	if (s->limits >= 0)
+		limit_join(s->limits);
 	if (p->priority)
 		setpriority(PRIO_PROCESS, 0, p->priority);
 	sigemptyset(&none);
@@ -399,6 +404,8 @@ static void on_term(struct super *s)
 	const char *command = s->terms++ ? "quit" : "poweroff";
 
 	glog_write(s->g, "signal received, %s", command);
+	if (s->terms == 1)
+		hook_run(s->g, HOOK_PRESTOP);
 	if (ctl_command(s->g, command, 2000, NULL, 0, NULL) < 0 && s->khyve > 0)
 		kill(s->khyve, s->terms > 1 ? SIGKILL : SIGTERM);
 }
@@ -520,6 +527,18 @@ static unsigned port_of(const char *screen)
 	return str_u64(strrchr(screen, ':') + 1, &port) == 0 ? (unsigned)port : 0;
 }
 
+/* The control group that khyve joins before it is khyve. */
+static void open_limits(struct super *s, struct gconf *conf)
+{
+	struct err warning;
+
+	s->limits = limit_open(s->g, conf, &warning);
+	if (warning.text[0])
+		glog_write(s->g, "warning; %s", warning.text);
+	else if (s->limits >= 0)
+		glog_write(s->g, "applying limits");
+}
+
 /* Reads the guest's file and runs it once. Negative: it could not be started. */
 static int run_once(struct super *s, int port_lock, struct err *err)
 {
@@ -555,7 +574,9 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 		s->port = port_of(plan.screen);
 		if (s->run == 1)
 			log_plan(s, conf, &plan);
+		open_limits(s, conf);
 		r = run_plan(s, &plan, err);
+		fd_close(&s->limits);
 		if (r == 0)
 			ended = wait_ready(s, &plan, err);
 		plan_fini(&plan);
@@ -563,6 +584,8 @@ static int run_once(struct super *s, int port_lock, struct err *err)
 	/* Its port is bound now: the next guest may look for one. */
 	fd_close(&port_lock);
 	gconf_free(conf);
+	if (r == 0 && !ended)
+		hook_run(s->g, HOOK_POSTSTART);
 	while (r == 0 && !ended && !wait_khyve(s, LOG_LOOK_MS))
 		note_log_start(s);
 	if (r == 0 && s->report >= 0)
@@ -618,6 +641,16 @@ static int lock_ports(const struct super *s)
 									      : -1;
 }
 
+/* Removes what a run has left, and says that it has ended. */
+static void end_run(struct super *s)
+{
+	usernet_stop(&s->usernet);
+	forget_taps(s);
+	run_remove_files(s->g);
+	limit_remove(s->g);
+	hook_run(s->g, HOOK_POSTSTOP);
+}
+
 static int run_until_off(struct super *s)
 {
 	struct err err = { "" };
@@ -625,20 +658,17 @@ static int run_until_off(struct super *s)
 
 	for (bool again = true; again;) {
 		s->run++;
+		hook_run(s->g, HOOK_PRESTART);
 		r = run_once(s, lock_ports(s), &err);
 		if (r < 0) {
 			glog_write(s->g, "fatal; %s", err.text);
 			report(s, "failed %s", err.text);
-			usernet_stop(&s->usernet);
-			forget_taps(s);
-			run_remove_files(s->g);
+			end_run(s);
 			return s->run == 1 ? SUPER_EXIT_CONFIG : s->status;
 		}
 		glog_write(s->g, "khyve exited with status %d", s->status);
 		again = is_again(s);
-		usernet_stop(&s->usernet);
-		forget_taps(s);
-		run_remove_files(s->g);
+		end_run(s);
 		if (again)
 			glog_write(s->g, "restarting");
 	}
@@ -669,8 +699,7 @@ static bool adopt(struct super *s)
 	adopt_usernets(s);
 	while (lock_held(path))
 		wait_signal(s, usernet_tend(&s->usernet, ADOPT_POLL_MS));
-	usernet_stop(&s->usernet);
-	run_remove_files(s->g);
+	end_run(s);
 	return take_flag(s, RUN_RESTART) && !s->terms;
 }
 
@@ -690,7 +719,7 @@ static int open_signals(void)
 
 int super_run(const struct guest *g, const struct super_opts *opts)
 {
-	struct super s = { .g = g, .opts = opts, .lock = -1, .report = opts->report };
+	struct super s = { .g = g, .opts = opts, .lock = -1, .limits = -1, .report = opts->report };
 	char path[PATH_MAX];
 	bool start = true;
 	int r;

@@ -18,6 +18,7 @@
 #include "manager/file.h"
 #include "manager/guestconf.h"
 #include "manager/keys.h"
+#include "manager/limit.h"
 #include "manager/nft.h"
 #include "manager/plan.h"
 #include "manager/rtnl.h"
@@ -228,9 +229,14 @@ static void warn_bridges(const struct plan *p)
 	rtnl_close(r);
 }
 
-static void show_warnings(const struct guest *g, const struct gconf *conf, const struct plan *p)
+static void show_warnings(const struct guest *g, struct gconf *conf, const struct plan *p)
 {
+	struct err warning;
+
 	keys_check(conf, warn_text, NULL);
+	limit_probe(conf, &warning);
+	if (warning.text[0])
+		ui_warning("%s: %s", g->name, warning.text);
 	if (p->mouse)
 		ui_warning("%s: xhci_mouse has no effect yet: the pointer is a PS/2 mouse",
 			   g->name);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "manager/ctl.h"
+#include "manager/hook.h"
 #include "util/clock.h"
 #include "util/macros.h"
 #include "util/str.h"
@@ -101,6 +102,7 @@ static int press(const struct guest *g)
 	/* A restart that the guest has not followed so far is off. */
 	if (run_path(g, RUN_RESTART, flag, sizeof(flag)) == 0)
 		unlink(flag);
+	hook_run(g, HOOK_PRESTOP);
 	if (command(g, "poweroff", &err) < 0)
 		return ui_error("%s; 'vm poweroff %s' ends it", err.text, g->name);
 	return 0;
@@ -334,6 +336,8 @@ int verb_restart(struct vm *vm, int argc, char **argv)
 	if (flag_restart(&g))
 		return VM_FAILED;
 	printf("Sending ACPI shutdown to %s\n", g.name);
+	fflush(stdout);
+	hook_run(&g, HOOK_PRESTOP);
 	if (command(&g, "poweroff", &err) < 0)
 		return ui_error("%s; 'vm poweroff %s' ends it", err.text, g.name);
 	return 0;
