@@ -14,6 +14,7 @@
 
 #include "manager/file.h"
 #include "manager/glog.h"
+#include "manager/guest_priv.h"
 #include "manager/guestconf.h"
 #include "manager/lock.h"
 #include "manager/plan.h"
@@ -306,6 +307,24 @@ static unsigned free_disk(const struct guest *g, const struct gconf *conf, char 
 	}
 }
 
+/* True if the type only keeps the number of something that was removed. */
+static bool is_free(const char *type)
+{
+	return strcmp(type, "none") == 0;
+}
+
+/* The emulation of the last disk that is no CD, such as cloud-init's. NULL: there is none. */
+static const char *last_type(const struct gconf *conf)
+{
+	const char *type, *last = NULL;
+
+	for (unsigned n = 0; (type = gconf_getf(conf, "disk%u_type", n)); n++) {
+		if (!is_free(type) && (!last || strcmp(type, "ahci-cd") != 0))
+			last = type;
+	}
+	return last;
+}
+
 int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 {
 	char name[32], path[PATH_MAX], type[64];
@@ -317,10 +336,7 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	if (r < 0)
 		return r;
 	n = free_disk(g, conf, name, sizeof(name), path, sizeof(path));
-	/* Of the last one that is no CD, such as cloud-init's. */
-	last = NULL;
-	for (unsigned i = n; i-- > 0 && (!last || strcmp(last, "ahci-cd") == 0);)
-		last = gconf_getf(conf, "disk%u_type", i);
+	last = last_type(conf);
 	if (!last || str_copy(type, sizeof(type), last) < 0)
 		r = err_set(err, -EINVAL,
 			    "failed to get emulation type of the existing guest disks");
@@ -339,12 +355,6 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	}
 	guest_edit_end(conf, lock);
 	return r;
-}
-
-/* True if the type only keeps the number of a card that was removed. */
-static bool is_free(const char *type)
-{
-	return strcmp(type, "none") == 0;
 }
 
 int guest_add_network(const struct guest *g, const char *network, struct err *err)
@@ -381,12 +391,12 @@ int guest_add_network(const struct guest *g, const char *network, struct err *er
 	return r;
 }
 
-/* Removes all keys of network card n. */
-static void unset_network(struct gconf *conf, unsigned int n)
+/* Removes all keys of a disk or network card. */
+static void unset_numbered(struct gconf *conf, const char *kind, unsigned int n)
 {
 	char prefix[32];
 
-	if (snprintf(prefix, sizeof(prefix), "network%u_", n) < 0)
+	if (snprintf(prefix, sizeof(prefix), "%s%u_", kind, n) < 0)
 		return;
 	for (size_t i = gconf_count(conf); i-- > 0;) {
 		struct gconf_line line = gconf_line(conf, i);
@@ -398,6 +408,24 @@ static void unset_network(struct gconf *conf, unsigned int n)
 			i = MIN(i, gconf_count(conf));
 		}
 	}
+}
+
+int guest_free_number(struct gconf *conf, const char *kind, unsigned int n, struct err *err)
+{
+	const char *type;
+	int r = 0;
+
+	unset_numbered(conf, kind, n);
+	if (gconf_getf(conf, "%s%u_type", kind, n + 1))
+		r = set_numbered(conf, kind, n, "type", "none", err);
+	/* Nothing behind it needs these places any more. */
+	for (; r == 0 && n > 0 && !gconf_getf(conf, "%s%u_type", kind, n); n--) {
+		type = gconf_getf(conf, "%s%u_type", kind, n - 1);
+		if (!type || !is_free(type))
+			break;
+		unset_numbered(conf, kind, n - 1);
+	}
+	return r;
 }
 
 int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
@@ -415,16 +443,7 @@ int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
 			       "%s has no network interface %u; 'vm info %s' shows them", g->name,
 			       n, g->name);
 	}
-	unset_network(conf, n);
-	if (gconf_getf(conf, "network%u_type", n + 1))
-		r = set_numbered(conf, "network", n, "type", "none", err);
-	/* Nothing behind it needs these places any more. */
-	for (; r == 0 && n > 0 && !gconf_getf(conf, "network%u_type", n); n--) {
-		type = gconf_getf(conf, "network%u_type", n - 1);
-		if (!type || !is_free(type))
-			break;
-		unset_network(conf, n - 1);
-	}
+	r = guest_free_number(conf, "network", n, err);
 	if (r == 0)
 		r = gconf_save(conf, g->conf, err);
 	guest_edit_end(conf, lock);

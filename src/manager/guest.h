@@ -3,6 +3,7 @@
 #ifndef MANAGER_GUEST_H
 #define MANAGER_GUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "manager/store.h"
@@ -40,6 +41,28 @@ int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, stru
 void guest_edit_end(struct gconf *conf, int lock);
 /* Adds disk image diskN.img of size bytes with the emulation of the last disk. */
 int guest_add_disk(const struct guest *g, uint64_t size, struct err *err);
+
+/* A disk, as the guest's file has it. */
+struct guest_disk {
+	unsigned number;
+	char type[64];
+	char path[PATH_MAX]; /* "": the file does not say */
+	bool custom; /* not in the guest's folder */
+	bool there;
+	uint64_t size, used; /* bytes, if it is there */
+};
+
+#define GUEST_DISKS_MAX 64
+/* The disks in the order of their numbers; at most GUEST_DISKS_MAX. Returns how many. */
+int guest_disks(const struct guest *g, struct guest_disk *out, struct err *err);
+/*
+ * Takes a disk out of the guest's file, and then its image, unless it is custom, off the disk. The
+ * number stays free if others follow. Only with the supervisor's lock. -ENOENT; -EBUSY: it is the only
+ * one.
+ */
+int guest_remove_disk(const struct guest *g, unsigned n, struct err *err);
+/* Makes an image larger. Only with the supervisor's lock. -EINVAL: it would be smaller. */
+int guest_resize_disk(const struct guest *g, unsigned n, uint64_t size, struct err *err);
 /* Adds a network interface of the last one's type, connected to a switch. */
 int guest_add_network(const struct guest *g, const char *network, struct err *err);
 /* Gives the guest a UUID if its file has none: firmware and guest systems remember it. */

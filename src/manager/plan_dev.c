@@ -171,7 +171,9 @@ int plan_disks(struct plan_job *j)
 		if (n == PLAN_DISKS_MAX)
 			return err_set(j->err, -E2BIG, "%s: more than %d disks", gconf_path(j->g),
 				       PLAN_DISKS_MAX);
-		r = put_numbered_disk(j, n, type);
+		/* The number of a disk that was removed. */
+		if (strcmp(type, "none") != 0)
+			r = put_numbered_disk(j, n, type);
 	}
 	return r;
 }

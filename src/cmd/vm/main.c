@@ -84,6 +84,11 @@ static const struct verb verbs[] = {
 	{ "add", verb_add, NEED_CHANGE, "add -d disk -s SIZE NAME\nadd -d network -s SWITCH NAME",
 	  "-d KIND  what to add: disk or network\n"
 	  "-s SIZE  size of the disk, such as 20G, or name of the switch" },
+	{ "disk", verb_disk, NEED_CHANGE,
+	  "disk list [--json] NAME\n"
+	  "disk resize NAME NUMBER SIZE|+SIZE\n"
+	  "disk remove [-f] NAME NUMBER",
+	  "-f      do not ask\n--json  for programs", VERB_OURS },
 	{ "remove", verb_remove, NEED_CHANGE, "remove -d network NUMBER NAME",
 	  "-d KIND  what to remove: network; the guest must be stopped", VERB_OURS },
 	{ "reset", verb_reset, NEED_CHANGE, "reset [-f] NAME", "-f  do not ask" },

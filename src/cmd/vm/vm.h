@@ -55,6 +55,7 @@ int verb_configure(struct vm *vm, int argc, char **argv);
 int verb_iso(struct vm *vm, int argc, char **argv);
 int verb_img(struct vm *vm, int argc, char **argv);
 int verb_datastore(struct vm *vm, int argc, char **argv);
+int verb_disk(struct vm *vm, int argc, char **argv);
 int verb_install(struct vm *vm, int argc, char **argv);
 int verb_start(struct vm *vm, int argc, char **argv);
 int verb_startall(struct vm *vm, int argc, char **argv);
