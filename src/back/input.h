@@ -3,36 +3,42 @@
 #ifndef BACK_INPUT_H
 #define BACK_INPUT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
- * Where key presses and pointer moves of the person meet the input models. A model installs its sink at init; the
- * last one installed gets the events (a tablet takes over from the PS/2 mouse). Main loop's thread only.
+ * Where key presses and pointer moves of the person meet the input models. Each model adds its sink at init. An event
+ * goes to the first sink that takes it: one that the guest does not use now leaves it to the next (a tablet to the
+ * PS/2 mouse). Main loop's thread only.
  */
-struct input_key_sink {
-	void (*key)(void *arg, uint16_t scancode,
-		    int down); /* scancode as in struct screen_msg_key */
+struct input_sink {
+	/* Either may be NULL. False: not taken. scancode as in struct screen_msg_key */
+	bool (*key)(void *arg, uint16_t scancode, int down);
+	/* x, y in pixels of a width x height screen; buttons as in struct screen_msg_pointer */
+	bool (*pointer)(void *arg, int x, int y, int width, int height, unsigned int buttons);
 	void *arg;
+	struct input_sink *next; /* the rest belongs to the input */
+	bool added;
 };
 
-struct input_pointer_sink {
-	/* x, y in pixels of a width x height screen; buttons as in struct screen_msg_pointer */
-	void (*pointer)(void *arg, int x, int y, int width, int height, unsigned int buttons);
-	void *arg;
-};
+#define INPUT_KEYS 256
 
 struct input {
-	struct input_key_sink key;
-	struct input_pointer_sink pointer;
+	struct input_sink *sinks;
+	struct input_sink *holders[INPUT_KEYS]; /* who took the press of each key that is down */
+	struct input_sink *pointing; /* who took the last pointer event */
 	/* Set by whoever shows the screen: the guest changed the keyboard LEDs. Any thread. May be NULL. */
 	void (*leds)(void *arg, unsigned int leds);
 	void *leds_arg;
 };
 
-static inline void input_key(const struct input *in, uint16_t scancode, int down)
-{
-	if (in->key.key)
-		in->key.key(in->key.arg, scancode, down);
-}
+/* first: before all others, else behind them. The sink must stay where it is until it is removed. */
+void input_add(struct input *in, struct input_sink *sink, bool first);
+/* One that was never added (zeroed) is fine. */
+void input_remove(struct input *in, struct input_sink *sink);
+/* A key goes up where it went down. */
+void input_key(struct input *in, uint16_t scancode, int down);
+/* Buttons that are held when another sink takes over go up at the old one. */
+void input_pointer(struct input *in, int x, int y, int width, int height, unsigned int buttons);
 
 #endif

@@ -177,16 +177,15 @@ static bool send_frame(struct screen *s)
 
 static void pointer_event(struct screen *s, const struct screen_msg_pointer *p)
 {
-	const struct input_pointer_sink *sink = &s->input->pointer;
 	uint32_t serial;
 	struct screen_mode mode = mode_get(s, &serial);
 	int x, y;
 
-	if (!sink->pointer || !mode.width || !mode.height)
+	if (!mode.width || !mode.height)
 		return;
 	x = MIN((int)p->x, (int)mode.width - 1);
 	y = MIN((int)p->y, (int)mode.height - 1);
-	sink->pointer(sink->arg, x, y, (int)mode.width, (int)mode.height, p->buttons & 0x1f);
+	input_pointer(s->input, x, y, (int)mode.width, (int)mode.height, p->buttons & 0x1f);
 }
 
 static void set_clients(struct screen *s, unsigned int count)

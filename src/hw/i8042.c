@@ -59,6 +59,7 @@ struct i8042 {
 	enum source from;
 	struct ps2_keyboard kbd;
 	struct ps2_mouse mouse;
+	struct input_sink sink;
 };
 
 static struct i8042 *i8042_of(struct dev *d)
@@ -247,7 +248,7 @@ static void command_write(struct dev *d, uint64_t offset, unsigned int size, uin
 	refill(c);
 }
 
-static void on_key(void *arg, uint16_t scancode, int down)
+static bool on_key(void *arg, uint16_t scancode, int down)
 {
 	struct i8042 *c = arg;
 
@@ -255,9 +256,10 @@ static void on_key(void *arg, uint16_t scancode, int down)
 	ps2_keyboard_key(&c->kbd, scancode, down);
 	refill(c);
 	dev_unlock(&c->dev);
+	return true;
 }
 
-static void on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
+static bool on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
 {
 	struct i8042 *c = arg;
 
@@ -267,6 +269,7 @@ static void on_pointer(void *arg, int x, int y, int width, int height, unsigned 
 	ps2_mouse_move(&c->mouse, x, y, buttons);
 	refill(c);
 	dev_unlock(&c->dev);
+	return true;
 }
 
 static void power_on(struct i8042 *c)
@@ -298,8 +301,8 @@ static int i8042_init(struct dev *d, const struct env *env, const void *conf, st
 	if (r < 0)
 		return err_set(err, r, "cannot map ports 60 and 64");
 	if (env->input) {
-		env->input->key = (struct input_key_sink){ on_key, c };
-		env->input->pointer = (struct input_pointer_sink){ on_pointer, c };
+		c->sink = (struct input_sink){ .key = on_key, .pointer = on_pointer, .arg = c };
+		input_add(env->input, &c->sink, false);
 	}
 	return 0;
 }
@@ -317,16 +320,12 @@ static void i8042_reset(struct dev *d)
 static void i8042_fini(struct dev *d)
 {
 	struct i8042 *c = i8042_of(d);
-	struct input *in = d->env.input;
 
 	if (c->data.region.mapped)
 		bus_unmap(d->env.bus, &c->data.region);
 	if (c->command.region.mapped)
 		bus_unmap(d->env.bus, &c->command.region);
-	if (in && in->key.arg == c)
-		in->key.key = NULL;
-	if (in && in->pointer.arg == c)
-		in->pointer.pointer = NULL;
+	input_remove(d->env.input, &c->sink);
 }
 
 static const struct conf_key keys[] = { CONF_KEY_END };

@@ -18,5 +18,6 @@ extern const struct dev_ops uart_ops;
 extern const struct dev_ops virtio_blk_ops;
 extern const struct dev_ops virtio_net_ops;
 extern const struct dev_ops virtio_rnd_ops;
+extern const struct dev_ops xhci_ops;
 
 #endif

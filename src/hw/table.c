@@ -8,8 +8,8 @@
 #include "hw/models.h"
 
 const struct dev_ops *const hw_table[] = {
-	&ahci_ops, &e1000_ops,	    &fbuf_ops,	     &hostbridge_ops, &lpc_ops,
-	&nvme_ops, &virtio_blk_ops, &virtio_net_ops, &virtio_rnd_ops, NULL,
+	&ahci_ops,	 &e1000_ops,	  &fbuf_ops,	   &hostbridge_ops, &lpc_ops, &nvme_ops,
+	&virtio_blk_ops, &virtio_net_ops, &virtio_rnd_ops, &xhci_ops,	    NULL,
 };
 
 const struct dev_ops *hw_find(const char *model)

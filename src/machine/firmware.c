@@ -19,6 +19,7 @@
 
 #define BOOT_ENTRIES_MAX 64
 #define AHCI_PORTS 32
+#define USB_PORTS 4
 
 struct boot_item {
 	struct fw_boot_entry entry;
@@ -41,7 +42,8 @@ static void boot_look(struct boot_list *l, uint8_t devfn, enum fw_boot_kind kind
 	int r;
 
 	if (port >= 0)
-		snprintf(middle, sizeof(middle), ".port.%d", port);
+		snprintf(middle, sizeof(middle),
+			 kind == FW_BOOT_USB_STORAGE ? ".slot.%d" : ".port.%d", port);
 	snprintf(key, sizeof(key), "pci.0.%u.%u%s.bootindex", (unsigned int)devfn >> 3, devfn & 7u,
 		 middle);
 	if (l->n == BOOT_ENTRIES_MAX)
@@ -67,6 +69,9 @@ static void boot_visit(void *arg, struct pci_fn *fn)
 	if (strcmp(model, "ahci") == 0)
 		for (int port = 0; port < AHCI_PORTS; port++)
 			boot_look(l, fn->devfn, FW_BOOT_AHCI, port);
+	else if (strcmp(model, "xhci") == 0)
+		for (int port = 1; port <= USB_PORTS; port++)
+			boot_look(l, fn->devfn, FW_BOOT_USB_STORAGE, port);
 	else if (strncmp(model, "ahci-", 5) == 0)
 		boot_look(l, fn->devfn, FW_BOOT_AHCI, -1);
 	else if (strcmp(model, "virtio-blk") == 0)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/lazy.h"
 #include "manager/progress.h"
 #include "manager/storage.h"
 #include "util/err.h"
@@ -408,8 +409,10 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 	struct fetch f = { .o = o, .fd = -1 };
 	int r = check_opts(o, err);
 
+	if (r == 0)
+		r = lazy_load(LAZY_CURL, err);
 	if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
-		r = err_set(err, -ENOMEM, "cannot start libcurl: is it installed?");
+		r = err_set(err, -ENOMEM, "cannot start libcurl");
 	if (r < 0)
 		return r;
 	r = open_part(&f, err);
@@ -513,7 +516,7 @@ int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, 
 	CURLcode code = CURLE_FAILED_INIT;
 	CURL *c = NULL;
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
+	if (lazy_load(LAZY_CURL, NULL) == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
 		c = curl_easy_init();
 	if (c) {
 		set_common(c, o, text);

@@ -18,6 +18,8 @@
 
 /* Deeper trees are nobody's guest: the bound keeps a hostile tree from using up the stack. */
 #define TREE_DEPTH 64
+/* Behind the name of a file that is being written. */
+#define FILE_TEMP ".new-XXXXXX"
 
 int file_path(char *out, size_t size, const char *fmt, ...)
 {
@@ -82,7 +84,7 @@ int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode
 
 	r = parent_of(path, dir, sizeof(dir));
 	if (r == 0)
-		r = file_path(temp, sizeof(temp), "%s/.%s.XXXXXX", dir, file_base(path));
+		r = file_path(temp, sizeof(temp), "%s/.%s" FILE_TEMP, dir, file_base(path));
 	if (r < 0)
 		return err_set(err, r, "%s: %s", path, strerror(-r));
 	fd = mkostemp(temp, O_CLOEXEC);
@@ -97,6 +99,32 @@ int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode
 	else
 		r = file_sync_dir(dir);
 	return r < 0 ? err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
+}
+
+/* Whether file_write_atomic gives such a name to what it writes, and to a file that ends so. */
+static bool is_temp(const char *name, const char *ends, bool *is_such)
+{
+	size_t len = strlen(name), temp = strlen(FILE_TEMP), end = strlen(ends);
+
+	if (name[0] != '.' || len <= temp + 1 ||
+	    strncmp(name + len - temp, FILE_TEMP, temp - strlen("XXXXXX")) != 0)
+		return false;
+	*is_such = len - temp > end && strncmp(name + len - temp - end, ends, end) == 0;
+	return true;
+}
+
+void file_clear_temps(const char *dir, const char *ends, bool such)
+{
+	struct dirent *e;
+	DIR *d = opendir(dir);
+	bool is_such;
+
+	while (d && (e = readdir(d))) {
+		if (is_temp(e->d_name, ends, &is_such) && is_such == such)
+			unlinkat(dirfd(d), e->d_name, 0);
+	}
+	if (d)
+		closedir(d);
 }
 
 int file_write_new(const char *path, const void *buf, size_t len, mode_t mode, struct err *err)

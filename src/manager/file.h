@@ -3,6 +3,7 @@
 #ifndef MANAGER_FILE_H
 #define MANAGER_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,6 +20,11 @@ const char *file_base(const char *path);
  * never half.
  */
 int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
+/*
+ * Removes what file_write_atomic left in a folder when it was killed: of the files whose names end
+ * so (such), or of all others. Only with the lock that serialises those who write these.
+ */
+void file_clear_temps(const char *dir, const char *ends, bool such);
 /*
  * Puts the bytes on disk in a file that nobody looks at yet, such as one in .trash. With it goes
  * what was made in its folder before.

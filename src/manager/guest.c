@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "manager/disk.h"
 #include "manager/file.h"
 #include "manager/glog.h"
 #include "manager/guest_priv.h"
@@ -81,7 +82,16 @@ static int size_of_disk(const struct gconf *g, unsigned n, uint64_t disk0, uint6
 	return text && *text ? guest_disk_size(text, out, err) : 0;
 }
 
-static int make_disks(struct gconf *g, const char *dir, uint64_t disk0, struct err *err)
+/* Disk n of a new guest: the first one may be a copy of an image. */
+static int make_disk(const char *path, unsigned n, uint64_t size, const struct guest_spec *spec,
+		     struct err *err)
+{
+	return n == 0 && spec->image ? disk_image_put(spec->image, path, size, spec->progress, err)
+				     : file_make_sparse(path, size, err);
+}
+
+static int make_disks(struct gconf *g, const char *dir, const struct guest_spec *spec,
+		      struct err *err)
 {
 	char path[PATH_MAX], key[32];
 	const char *name;
@@ -96,14 +106,14 @@ static int make_disks(struct gconf *g, const char *dir, uint64_t disk0, struct e
 				err, -ENOTSUP,
 				"%s: disk%u_dev: '%.64s' is not supported: use \"file\" or \"custom\"",
 				gconf_path(g), n, dev);
-		r = size_of_disk(g, n, disk0, &size, err);
+		r = size_of_disk(g, n, spec->disk_size, &size, err);
 		if (r == 0 && (!dev || strcmp(dev, "custom") != 0)) {
 			if (strchr(name, '/') ||
 			    file_path(path, sizeof(path), "%s/%s", dir, name) < 0)
 				return err_set(err, -EINVAL,
 					       "%s: disk%u_name: '%.64s' is not a file name",
 					       gconf_path(g), n, name);
-			r = file_make_sparse(path, size, err);
+			r = make_disk(path, n, size, spec, err);
 		}
 		if (snprintf(key, sizeof(key), "disk%u_size", n) > 0)
 			gconf_unset(g, key);
@@ -138,6 +148,8 @@ static int set_identity(struct gconf *g, const struct guest_spec *spec, char *ma
 		r = set_key(g, "cpu", spec->cpu, err);
 	if (r == 0 && spec->memory)
 		r = set_key(g, "memory", spec->memory, err);
+	if (r == 0 && spec->ssh_user)
+		r = set_key(g, "ssh_user", spec->ssh_user, err);
 	return r;
 }
 
@@ -151,6 +163,13 @@ static int check_spec(const struct guest_spec *spec, struct err *err)
 		return err_set(err, -EINVAL,
 			       "invalid memory size - '%.64s': give a size such as 2G",
 			       spec->memory);
+	if (spec->image) {
+		struct disk_image d;
+		int r = disk_image_probe(spec->image, &d, err);
+
+		if (r < 0)
+			return r;
+	}
 	return spec->seed ? seed_check(spec->seed, err) : 0;
 }
 
@@ -167,7 +186,7 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 		       file_path(staged.conf, sizeof(staged.conf), "%s/%s.conf", stage, name) < 0))
 		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
 	if (r == 0)
-		r = make_disks(conf, stage, spec->disk_size, err);
+		r = make_disks(conf, stage, spec, err);
 	if (r == 0 && spec->seed)
 		r = seed_fill(spec->seed, stage, name, conf, err);
 	if (r == 0)
@@ -267,6 +286,7 @@ int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, stru
 	*lock = lock_guest(g);
 	if (*lock < 0)
 		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
+	file_clear_temps(g->dir, ".conf", true);
 	r = gconf_load(g->conf, conf, err);
 	if (r < 0)
 		fd_close(lock);
@@ -325,6 +345,21 @@ static const char *last_type(const struct gconf *conf)
 	return last;
 }
 
+static bool names_disk(const char *path, unsigned n, const char *name)
+{
+	struct gconf *conf;
+	const char *value;
+	bool same;
+
+	/* If in doubt. */
+	if (gconf_load(path, &conf, NULL) < 0)
+		return true;
+	value = gconf_getf(conf, "disk%u_name", n);
+	same = value && strcmp(value, name) == 0;
+	gconf_free(conf);
+	return same;
+}
+
 int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 {
 	char name[32], path[PATH_MAX], type[64];
@@ -350,7 +385,8 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 			r = set_numbered(conf, "disk", n, "dev", "file", err);
 		if (r == 0)
 			r = gconf_save(conf, g->conf, err);
-		if (r < 0)
+		/* If the folder could not be synced, the file names it all the same. */
+		if (r < 0 && !names_disk(g->conf, n, name))
 			unlink(path);
 	}
 	guest_edit_end(conf, lock);

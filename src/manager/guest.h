@@ -10,6 +10,7 @@
 
 struct err;
 struct gconf;
+struct progress;
 struct seed_spec;
 
 /* What vm create takes. NULL or 0: what the template says. */
@@ -18,6 +19,9 @@ struct guest_spec {
 	const char *datastore; /* NULL: the default one */
 	uint64_t disk_size;
 	const struct seed_spec *seed; /* cloud-init, or NULL */
+	const char *image; /* absolute path of what the first disk is a copy of, or NULL */
+	struct progress *progress; /* of the copy; may be NULL */
+	const char *ssh_user; /* or NULL */
 };
 
 #define GUEST_DISK_SIZE (20ull << 30)

@@ -23,7 +23,10 @@ int guest_move(const char *from, const struct guest *to, struct err *err)
 		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
 	store_around(to, &s);
 	r = file_sync_dir(s.dir);
-	return r < 0 ? err_set(err, r, "%s: %s", to->dir, strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r,
+			       "%s is there, but a power cut may still undo it: cannot sync %s: %s",
+			       to->dir, s.dir, strerror(-r))
+		     : 0;
 }
 
 int guest_rename(const struct store *s, const struct guest *g, const char *name, struct guest *out,

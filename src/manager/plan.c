@@ -264,6 +264,12 @@ static int put_board(struct plan_job *j)
 	if (r == 0 && gconf_bool(j->g, "virt_random", false))
 		r = plan_put_dev(j, "virt_random", PLAN_FUNC(PLAN_SLOT_RANDOM, 0), "device",
 				 "virtio-rnd");
+	if (r == 0 && gconf_bool(j->g, "xhci_mouse", false)) {
+		r = plan_put_dev(j, "xhci_mouse", PLAN_FUNC(PLAN_SLOT_USB, 0), "device", "xhci");
+		if (r == 0)
+			r = plan_put_dev(j, "xhci_mouse", PLAN_FUNC(PLAN_SLOT_USB, 0),
+					 "slot.1.device", "tablet");
+	}
 	return r;
 }
 
@@ -277,7 +283,6 @@ static int read_rest(struct plan_job *j)
 			       "%s: priority: '%.64s' is not a number from -20 to 20",
 			       gconf_where(j->g, "priority"), value);
 	j->p->priority = (int)nice;
-	j->p->mouse = gconf_bool(j->g, "xhci_mouse", false);
 	value = gconf_get(j->g, "bhyve_options");
 	j->p->options = value && *value ? value : NULL;
 	return limit_check(j->g, j->err);

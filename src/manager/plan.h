@@ -47,7 +47,6 @@ struct plan {
 	int priority; /* nice value */
 	struct plan_net *nets;
 	size_t net_count;
-	bool mouse; /* or for a USB tablet */
 	const char *options; /* extra options for khyve, or NULL */
 };
 
@@ -69,6 +68,7 @@ struct plan_opts {
 #define PLAN_SLOT_NET 12
 #define PLAN_SLOT_RANDOM 24
 #define PLAN_SLOT_SCREEN 25
+#define PLAN_SLOT_USB 26
 #define PLAN_SLOT_LPC 31
 #define PLAN_DISKS_MAX 64
 #define PLAN_NETS_MAX 8

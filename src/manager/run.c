@@ -185,6 +185,8 @@ void run_remove_files(const struct guest *g)
 		if (run_path(g, files[i], path, sizeof(path)) == 0)
 			unlink(path);
 	}
+	/* The guest's own file belongs to those who edit it. */
+	file_clear_temps(g->dir, ".conf", false);
 	for (unsigned i = 0; i < 2 * RUN_NETS_MAX; i++) {
 		char path[PATH_MAX];
 

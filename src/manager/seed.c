@@ -16,6 +16,7 @@
 #include "manager/file.h"
 #include "manager/glog.h"
 #include "manager/guestconf.h"
+#include "manager/lazy.h"
 #include "manager/seed_priv.h"
 #include "manager/store.h"
 #include "util/err.h"
@@ -253,9 +254,13 @@ static int add_files(struct archive *a, const char *dir)
 
 static int write_iso(const char *dir, int fd, struct err *err)
 {
-	struct archive *a = archive_write_new();
-	int r = a ? 0 : -ENOMEM;
+	struct archive *a;
+	int r = lazy_load(LAZY_ARCHIVE, err);
 
+	if (r < 0)
+		return r;
+	a = archive_write_new();
+	r = a ? 0 : -ENOMEM;
 	if (r == 0 && (archive_write_set_format_iso9660(a) != ARCHIVE_OK ||
 		       archive_write_set_options(a, "iso9660:volume-id=cidata") != ARCHIVE_OK ||
 		       archive_write_set_bytes_per_block(a, SECTOR) != ARCHIVE_OK ||

@@ -79,6 +79,8 @@ int switch_edit_begin(const struct store *s, struct switch_edit *e, struct err *
 	e->lock = lock_dir(dir, true);
 	if (e->lock < 0)
 		return err_set(err, e->lock, "cannot lock %s: %s", dir, strerror(-e->lock));
+	*strrchr(dir, '/') = '\0';
+	file_clear_temps(dir, ".conf", true);
 	r = switch_load(s, &e->conf, err);
 	if (r < 0)
 		fd_close(&e->lock);

@@ -14,6 +14,7 @@
 #include <zlib.h>
 
 #include "manager/file.h"
+#include "manager/lazy.h"
 #include "manager/progress.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -129,10 +130,13 @@ static int open_gz(struct archive *a, const char *from)
 static int open_packed(const char *from, struct archive **out, struct archive_entry **entry,
 		       struct err *err)
 {
-	struct archive *a = archive_read_new();
 	bool tar = false, gz = is_gz(from);
-	int r;
+	struct archive *a;
+	int r = lazy_load(LAZY_ARCHIVE, err);
 
+	if (r < 0)
+		return r;
+	a = archive_read_new();
 	if (!a)
 		return err_set(err, -ENOMEM, "out of memory");
 	(void)find_end(from, &tar);

@@ -26,6 +26,7 @@ struct fix {
 	uint16_t key;
 	int down, x, y, width, height;
 	unsigned int buttons, keys, pointers;
+	struct input_sink sink;
 	struct screen_msg_frame frame;
 };
 
@@ -39,16 +40,17 @@ static void on_clients(void *arg, unsigned int count)
 	((struct fix *)arg)->clients = count;
 }
 
-static void on_key(void *arg, uint16_t scancode, int down)
+static bool on_key(void *arg, uint16_t scancode, int down)
 {
 	struct fix *f = arg;
 
 	f->keys++;
 	f->key = scancode;
 	f->down = down;
+	return true;
 }
 
-static void on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
+static bool on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
 {
 	struct fix *f = arg;
 
@@ -58,6 +60,7 @@ static void on_pointer(void *arg, int x, int y, int width, int height, unsigned 
 	f->width = width;
 	f->height = height;
 	f->buttons = buttons;
+	return true;
 }
 
 static void attach(struct fix *f)
@@ -80,8 +83,8 @@ static void fix_start(struct fix *f, const char *conf)
 	if (!f->dev)
 		CHECK_FAIL("%s", err.text);
 	tb_pci_enable(f->dev);
-	tb_input(f->tb)->key = (struct input_key_sink){ .key = on_key, .arg = f };
-	tb_input(f->tb)->pointer = (struct input_pointer_sink){ .pointer = on_pointer, .arg = f };
+	f->sink = (struct input_sink){ .key = on_key, .pointer = on_pointer, .arg = f };
+	input_add(tb_input(f->tb), &f->sink, true);
 	screen_on_clients(tb_screen(f->tb), on_clients, f);
 }
 

@@ -92,9 +92,7 @@ static void key(struct setup *s, uint16_t code, int down)
 
 static void point(struct setup *s, int x, int y, unsigned int buttons)
 {
-	struct input_pointer_sink *p = &tb_input(s->tb)->pointer;
-
-	p->pointer(p->arg, x, y, 1024, 768, buttons);
+	input_pointer(tb_input(s->tb), x, y, 1024, 768, buttons);
 }
 
 /* Exactly these bytes come, from keyboard or mouse, and then none. */
@@ -566,7 +564,7 @@ static void sinks_are_given_back(void)
 	struct tb *tb = tb_new(NULL);
 	struct dev *d = tb_add(tb, &i8042_ops, NULL, NULL);
 
-	CHECK(d && tb_input(tb)->key.key && tb_input(tb)->pointer.pointer);
+	CHECK(d && tb_input(tb)->sinks);
 	CHECK(tb_pause(tb));
 	input_key(tb_input(tb), 0x1e, 1); /* recorded */
 	tb_resume(tb);

@@ -29,10 +29,9 @@ static void drain(struct fz_script *s)
 
 static void move(struct fz_script *s, struct fz *f)
 {
-	struct input_pointer_sink *p = &tb_input(s->tb)->pointer;
 	int x = fz_u16(f), y = fz_u16(f);
 
-	p->pointer(p->arg, x, y, 1024, 768, fz_u8(f) & 0x1f);
+	input_pointer(tb_input(s->tb), x, y, 1024, 768, fz_u8(f) & 0x1f);
 }
 
 static void one_operation(struct fz_script *s, struct fz *f)

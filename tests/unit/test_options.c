@@ -126,6 +126,13 @@ static void test_slots(void)
 		{ "7,ahci,hd:/a,ro,cd:/b,ser=X", "pci.0.7.0.port.0.ro", "true" },
 		{ "7,ahci,hd:/a,ro,cd:/b,ser=X", "pci.0.7.0.port.1.ser", "X" },
 		{ "7,ahci-hd,/a", "pci.0.7.0.port.0.type", "hd" },
+		{ "7,xhci,tablet", "pci.0.7.0.slot.1.device", "tablet" },
+		{ "7,xhci,tablet,keyboard,disk:/a=b:c,ro", "pci.0.7.0.slot.2.device", "keyboard" },
+		{ "7,xhci,tablet,keyboard,disk:/a=b:c,ro", "pci.0.7.0.slot.3.device", "disk" },
+		{ "7,xhci,tablet,keyboard,disk:/a=b:c,ro", "pci.0.7.0.slot.3.path", "/a=b:c" },
+		{ "7,xhci,tablet,keyboard,disk:/a=b:c,ro", "pci.0.7.0.slot.3.ro", "true" },
+		{ "7,xhci,none,disk,path=/a", "pci.0.7.0.slot.2.path", "/a" },
+		{ "7,xhci,mouse", "pci.0.7.0.slot.1.device", "mouse" },
 	};
 	static const char *const bad[] = { "32,nvme,/d",   "1:8,nvme,/d", "256:1:1,nvme", "x,nvme",
 					   "1:2:3:4,nvme", ":1,nvme",	  "-1,nvme" };

@@ -67,6 +67,12 @@ def alive(pid):
         return False
 
 
+def kill(pid):
+    """SIGKILL; what the process held is free when this returns."""
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive(pid), f"process {pid} ends")
+
+
 TYPES = {"string": str, "integer": int, "boolean": bool, "null": type(None), "object": dict, "array": list}
 
 

@@ -659,8 +659,6 @@ def article_guests(s):
        ['network0_type="e1000"', 'network0_switch="public"'])
     open_screen = """+ WARNING: {guest}: the screen on [::]:<pid> is open to everybody who can reach this host
 # nobody needs a password for it"""
-    mouse = """+ WARNING: {guest}: xhci_mouse has no effect
-# there is no tablet yet"""
     start = """
 Starting {guest}
   * found guest in {{dir}}/{guest}
@@ -669,7 +667,7 @@ Starting {guest}
 # what it waits for"""
     for guest, iso in (("windows-guest", "Windows11-bhyve.iso"), ("linux-guest", "AlmaLinux-9.5-x86_64-dvd.iso")):
         replay(s, "\n".join((f"$ vm install {guest} {iso}", start.format(guest=guest), wait,
-                             mouse.format(guest=guest), open_screen.format(guest=guest))))
+                             open_screen.format(guest=guest))))
     replay(s, """
 $ vm list
 NAME           DATASTORE  LOADER  CPU  MEMORY  VNC        AUTO  STATE<any>TAGS
@@ -694,7 +692,7 @@ $ vm poweroff -f linux-guest
     stopped(s, "windows-guest")
     stopped(s, "linux-guest")
     match(s.read(s.path("windows-guest/vm-bhyve.log")), "exited with status 1\n.*: destroying network device tap0\n.*: stopped\n$")
-    replay(s, "\n".join(("$ vm start linux-guest", start.format(guest="linux-guest"), mouse.format(guest="linux-guest"),
+    replay(s, "\n".join(("$ vm start linux-guest", start.format(guest="linux-guest"),
                          open_screen.format(guest="linux-guest"))))
     replay(s, """
 $ vm start linux-guest

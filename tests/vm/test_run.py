@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from harness import VM, Failed, alive, cases_of, eq, match, run, true, until
+from harness import Failed, VM, alive, cases_of, eq, kill, match, run, true, until
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 SCREEN = MINIMAL + 'graphics="yes"\n'
@@ -284,7 +284,7 @@ def test_port_is_kept(s):
 
 def test_kill_supervisor(s):
     pid = start(s, conf=SCREEN)
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     eq(s.pid(), pid, "the guest goes on")
     match(s.vm("start", "guest", status=1).out, "running already")
     match(s.ok("console", "guest"), "boot of guest on com1")
@@ -293,19 +293,19 @@ def test_kill_supervisor(s):
     eq(s.state(), "Stopped")
     eq(s.run_files(), [], "vm list has cleaned up")
     s.ok("start", "guest")
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     os.kill(s.pid(), signal.SIGKILL)
     eq(s.state(), "Stopped")
     eq(s.run_files(), [])
     s.ok("start", "guest")
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     eq(s.ok("poweroff", "-f", "guest"), "")
     eq((s.state(), s.run_files()), ("Stopped", []))
 
 
 def test_restart_without_supervisor(s):
     pid = start(s)
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     s.ok("restart", "guest")
     until(lambda: s.pid() not in (None, pid), "an adopted guest restarts")
     match(s.read(s.path("guest/vm-bhyve.log")), "adopting a guest without supervisor")
@@ -318,7 +318,7 @@ def test_kill_both_while_starting(s):
     s.guest("guest", MINIMAL, mode="slow=30")
     p = s.popen("start", "guest", stdout=subprocess.PIPE)
     pid = until(s.pid, "khyve holds the lock")
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     match(p.communicate()[0], "  ! the supervisor died")
     eq(p.returncode, 1)
     eq(s.pid(), pid)
@@ -456,7 +456,7 @@ def test_foreground_tells_why(s):
 def test_relative_khyve(s):
     s.env["KHYVE"] = os.path.relpath(s.env["KHYVE"], s.top)
     start(s)
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     s.ok("restart", "guest")
     until(lambda: s.pid() and s.supervisor(), "it is looked after again")
 

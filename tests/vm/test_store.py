@@ -359,6 +359,7 @@ def test_compile(s):
         "boot.wait": "1", "uuid": "u-1", "rtc.use_localtime": "true", "memory.wired": "true", "sockets": "1",
         "cores": "1", "threads": "1", "lpc.com2.path": "unix:com2.sock",
         "pci.0.24.0.device": "virtio-rnd", "pci.0.25.0.device": "fbuf",
+        "pci.0.26.0.device": "xhci", "pci.0.26.0.slot.1.device": "tablet",
         "pci.0.25.0.tcp": "[::]:7000", "pci.0.25.0.w": "1024", "pci.0.25.0.h": "768",
         "pci.0.25.0.wait": "true", "pci.0.25.0.password_file": "vnc.password"})
 
@@ -448,12 +449,11 @@ def test_compile_errors(s):
 
 def test_warnings(s):
     s.ok("init")
-    s.guest("guest", MINIMAL + 'memry=2G\nxhci_mouse="yes"\nsound="yes"\n')
+    s.guest("guest", MINIMAL + 'memry=2G\nsound="yes"\n')
     conf = s.path("guest/guest.conf")
     eq(s.vm("start", "-n", "guest", status=0).err,
        f"vm: WARNING: {conf}:6: unknown key 'memry' (did you mean 'memory'?)\n"
-       f"vm: WARNING: {conf}:8: 'sound' has no effect\n"
-       "vm: WARNING: guest: xhci_mouse has no effect yet: the pointer is a PS/2 mouse\n")
+       f"vm: WARNING: {conf}:7: 'sound' has no effect\n")
     s.write(conf, MINIMAL + 'graphics=yes\ngraphics_listen="[::]"\ngraphics_port=7001\n')
     match(s.vm("start", "-n", "guest", status=0).err,
           r"^vm: WARNING: guest: the screen on \[::\]:7001 is open to everybody who can reach this host; "

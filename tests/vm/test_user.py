@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from harness import alive, cases_of, eq, match, run, true, until
+from harness import alive, cases_of, eq, kill, match, run, true, until
 
 GUEST = ('loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
          'network0_type="virtio-net"\n')
@@ -160,7 +160,7 @@ def test_killed_supervisor(s):
     """khyve-net stays with its khyve, and ends when that ends."""
     start(s)
     with cable(s):
-        os.kill(s.supervisor(), signal.SIGKILL)
+        kill(s.supervisor())
         time.sleep(1)
         eq(len(nets(s)), 1, "khyve-net")
         true("link=up" in command(s, "status"), "the link is down")
@@ -178,7 +178,7 @@ def test_next_run(s):
     start(s)
     before = nets(s)
     with cable(s):
-        os.kill(s.supervisor(), signal.SIGKILL)
+        kill(s.supervisor())
         os.kill(s.pid(), signal.SIGKILL)
         s.ok("start", "guest")
         true(len(nets(s)) <= 2 and nets(s) != before, f"{before}, then {nets(s)}")

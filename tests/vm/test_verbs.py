@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from harness import alive, cases_of, eq, match, run, true, until
+from harness import alive, cases_of, eq, kill, match, run, true, until
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 
@@ -406,7 +406,7 @@ def test_why(s):
     match(why(s)[1], "its khyve was killed: by somebody")
     s.ok("start", "guest")
     pid = s.pid()
-    os.kill(s.supervisor(), signal.SIGKILL)
+    kill(s.supervisor())
     os.kill(pid, signal.SIGKILL)
     s.ok("wait", "guest", "off")
     eq(why(s)[0], "gone")

@@ -37,6 +37,7 @@
 struct feeder {
 	struct loop *loop;
 	struct input input;
+	struct input_sink sink;
 	struct screen *screen;
 	struct screen_mode mode;
 	uint64_t dirty[SCREEN_PAGES / 64];
@@ -99,21 +100,23 @@ static void take_dirty(void *arg, uint64_t *bitmap)
 	memset(f->dirty, 0, sizeof(f->dirty));
 }
 
-static void on_key(void *arg, uint16_t scancode, int down)
+static bool on_key(void *arg, uint16_t scancode, int down)
 {
 	struct feeder *f = arg;
 
 	printf("key 0x%x %s\n", scancode, down ? "down" : "up");
 	if (down)
 		fill(f, f->width - CORNER, f->height - CORNER, scancode & 0xff);
+	return true;
 }
 
-static void on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
+static bool on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
 {
 	(void)arg;
 	(void)width;
 	(void)height;
 	printf("pointer %d %d %u\n", x, y, buttons);
+	return true;
 }
 
 static void on_clients(void *arg, unsigned int count)
@@ -265,8 +268,8 @@ int main(int argc, char **argv)
 	f.screen = f.loop ? screen_new(f.loop, &f.input, &err) : NULL;
 	if (!f.screen)
 		die("screen");
-	f.input.key = (struct input_key_sink){ on_key, &f };
-	f.input.pointer = (struct input_pointer_sink){ on_pointer, &f };
+	f.sink = (struct input_sink){ .key = on_key, .pointer = on_pointer, .arg = &f };
+	input_add(&f.input, &f.sink, true);
 	screen_on_clients(f.screen, on_clients, &f);
 	screen_set_dirty_source(f.screen, take_dirty, &f);
 	f.mode = (struct screen_mode){ f.width, f.height, f.width * 4, 4096 };

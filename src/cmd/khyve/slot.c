@@ -25,7 +25,7 @@ static const struct {
 struct slot {
 	struct conf *conf;
 	const char *arg; /* whole text after -s */
-	char node[48]; /* pci.B.S.F[.port.N] */
+	char node[48]; /* pci.B.S.F[.port.N or .slot.N] */
 	size_t base_len; /* of pci.B.S.F */
 	struct err *err;
 };
@@ -74,6 +74,44 @@ static int parse_ahci(struct slot *s, const char *model, char *rest)
 		} else {
 			r = set_word(s, word);
 		}
+	}
+	return r;
+}
+
+/* The length of the device's name if the word is one for the next port: "tablet" or "disk:PATH". 0: an option. */
+static size_t usb_device(const char *word, int ports)
+{
+	static const char *const names[] = { "none", "tablet", "keyboard", "disk" };
+	size_t len = strcspn(word, ":=");
+
+	if (word[len] == '=')
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strlen(names[i]) == len && strncmp(word, names[i], len) == 0)
+			return len;
+	/* What is no device is complained about where the settings are checked. */
+	return ports ? 0 : len;
+}
+
+/* xhci: devices for ports 1, 2 and so on, each with options behind it. */
+static int parse_xhci(struct slot *s, char *rest)
+{
+	int port = 0, r = set(s, "device", "xhci");
+	char *word;
+
+	while (r == 0 && (word = strsep(&rest, ","))) {
+		size_t len = usb_device(word, port);
+		bool path = word[len] == ':';
+
+		if (!len) {
+			r = set_word(s, word);
+			continue;
+		}
+		word[len] = '\0';
+		snprintf(s->node + s->base_len, sizeof(s->node) - s->base_len, ".slot.%d", ++port);
+		r = set(s, "device", word);
+		if (r == 0 && path)
+			r = set(s, "path", word + len + 1);
 	}
 	return r;
 }
@@ -144,6 +182,8 @@ int slot_parse(struct conf *c, const char *arg, struct err *err)
 		r = parse_place(&s, place);
 	if (r == 0 && str_starts(model, "ahci"))
 		r = parse_ahci(&s, model, rest);
+	else if (r == 0 && strcmp(model, "xhci") == 0)
+		r = parse_xhci(&s, rest);
 	else if (r == 0)
 		r = parse_options(&s, strcmp(model, "amd_hostbridge") ? model : "hostbridge", rest);
 	free(copy);

@@ -17,6 +17,7 @@
 #include "manager/keys.h"
 #include "manager/nat.h"
 #include "manager/plan.h"
+#include "manager/progress.h"
 #include "manager/removed.h"
 #include "manager/seed.h"
 #include "manager/switch.h"
@@ -47,53 +48,64 @@ static int check_cloud(bool cloud, const struct seed_spec *seed)
 		       : ui_error("cloud-init is required for %s. Use -C to enable it.", what);
 }
 
-int verb_create(struct vm *vm, int argc, char **argv)
+/* What vm create is given. */
+struct create {
+	struct guest_spec spec;
+	struct seed_spec seed;
+	const char *image;
+};
+
+/* 0, or the exit status. */
+static int parse_create(struct vm *vm, int argc, char **argv, struct create *a)
 {
-	struct guest_spec spec = { 0 };
-	struct seed_spec seed = { 0 };
 	struct err err;
 	int c;
 
-	while ((c = ui_option(argc, argv, "t:s:c:m:d:Ck:u:n:")) != -1) {
-		switch (c) {
-		case 'C':
-			spec.seed = &seed;
-			break;
-		case 'k':
-			seed.key = optarg;
-			break;
-		case 'u':
-			seed.user_data = optarg;
-			break;
-		case 'n':
-			seed.network = optarg;
-			break;
-		case 't':
-			spec.template = optarg;
-			break;
-		case 's':
-			if (guest_disk_size(optarg, &spec.disk_size, &err) < 0)
-				return ui_error("%s", err.text);
-			break;
-		case 'c':
-			spec.cpu = optarg;
-			break;
-		case 'm':
-			spec.memory = optarg;
-			break;
-		case 'd':
-			spec.datastore = optarg;
-			break;
-		default:
+	while ((c = ui_option(argc, argv, "t:s:c:m:d:i:Ck:u:n:")) != -1) {
+		if (c == 't')
+			a->spec.template = optarg;
+		else if (c == 's' && guest_disk_size(optarg, &a->spec.disk_size, &err) < 0)
+			return ui_error("%s", err.text);
+		else if (c == 'c')
+			a->spec.cpu = optarg;
+		else if (c == 'm')
+			a->spec.memory = optarg;
+		else if (c == 'd')
+			a->spec.datastore = optarg;
+		else if (c == 'i')
+			a->image = optarg;
+		else if (c == 'C')
+			a->spec.seed = &a->seed;
+		else if (c == 'k')
+			a->seed.key = optarg;
+		else if (c == 'u')
+			a->seed.user_data = optarg;
+		else if (c == 'n')
+			a->seed.network = optarg;
+		else if (c == '?')
 			return ui_usage(vm);
-		}
 	}
-	if (argc - optind != 1)
-		return ui_usage(vm);
-	if (check_cloud(spec.seed, &seed))
-		return VM_FAILED;
-	return guest_create(&vm->store, argv[optind], &spec, &err) < 0 ? ui_error("%s", err.text)
-								       : 0;
+	return argc - optind == 1 ? check_cloud(a->spec.seed, &a->seed) : ui_usage(vm);
+}
+
+int verb_create(struct vm *vm, int argc, char **argv)
+{
+	struct create a = { .image = NULL };
+	struct progress progress;
+	char path[PATH_MAX];
+	struct err err;
+	int r = parse_create(vm, argc, argv, &a);
+
+	if (r)
+		return r;
+	if (a.image && store_find_img(&vm->store, a.image, path, sizeof(path)) < 0)
+		return ui_error("unable to locate img file - '%s'; 'vm img' lists them", a.image);
+	if (a.image) {
+		a.spec.image = path;
+		a.spec.progress = ui_progress(&progress, file_base(path));
+	}
+	return guest_create(&vm->store, argv[optind], &a.spec, &err) < 0 ? ui_error("%s", err.text)
+									 : 0;
 }
 
 /* A running guest, or one that is about to be, is in nobody's way only for reading. */

@@ -45,13 +45,14 @@ static const struct verb verbs[] = {
 	  "--json  for programs" },
 	{ "info", verb_info, NEED_STORE, "info [--json] [NAME...]", "--json  for programs" },
 	{ "create", verb_create, NEED_CHANGE,
-	  "create [-d STORE] [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] NAME\n"
+	  "create [-d STORE] [-t TEMPLATE] [-s SIZE] [-c CPUS] [-m MEMORY] [-i IMAGE] NAME\n"
 	  "create -C [-k KEYFILE | -u USERDATA] [-n NETCONFIG] ... NAME",
 	  "-t TEMPLATE  file in .templates or one that comes with khyve (default: default)\n"
 	  "-s SIZE      size of the first disk, such as 20G\n"
 	  "-c CPUS      number of virtual processors\n"
 	  "-m MEMORY    memory, such as 2G\n"
 	  "-d STORE     datastore (default: default)\n"
+	  "-i IMAGE     file in .img or elsewhere that the first disk is a copy of\n"
 	  "-C           the guest has cloud-init: give it a CD with its first settings\n"
 	  "-k KEYFILE   public keys that may log in\n"
 	  "-u USERDATA  user-data of your own\n"
@@ -156,6 +157,15 @@ static const struct verb verbs[] = {
 	{ "ssh", verb_ssh, NEED_CHANGE, "ssh [-l USER] [--timeout SECONDS] NAME [COMMAND...]",
 	  "-l USER            who to be in the guest (default: its ssh_user)\n"
 	  "--timeout SECONDS  how long to wait for an answer (default: 60)",
+	  VERB_OURS },
+	{ "up", verb_up, NEED_CONFIG,
+	  "up [--offline] [--timeout SECONDS] [-t -s -c -m VALUE] [-k KEYFILE] [-l USER]"
+	  " IMAGE [NAME]",
+	  "--offline          fetch nothing; 'debian' is built from this host's own package mirror\n"
+	  "--timeout SECONDS  how long to wait until it can be logged into (default: 600)\n"
+	  "-t -s -c -m        as of create\n"
+	  "-k KEYFILE         public keys that may log in (default: yours, or one made for vm ssh)\n"
+	  "-l USER            who to be in the guest, if the image is none that vm knows",
 	  VERB_OURS },
 	{ "exec", verb_exec, NEED_CHANGE,
 	  "exec [-l USER] [--timeout SECONDS] NAME COMMAND [ARGUMENT...]",

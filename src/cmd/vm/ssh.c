@@ -3,10 +3,14 @@
 #include "vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "manager/file.h"
@@ -14,6 +18,7 @@
 #include "manager/port.h"
 #include "manager/prog.h"
 #include "manager/run.h"
+#include "util/clock.h"
 #include "util/macros.h"
 #include "util/str.h"
 
@@ -23,7 +28,8 @@
 #define FORWARD_FIRST 2200
 #define FORWARD_LAST 2999
 #define ARGS_MAX 1024
-#define KEY_OF_STORE ".config/ssh/id_ed25519"
+/* Between two tries to log in. */
+#define LOGIN_MS 1000
 
 /* A guest that answers, and the command line of ssh or scp for it. */
 struct target {
@@ -86,7 +92,7 @@ static void find_keys(struct target *t, const struct store *s)
 	const char *home = getenv("HOME");
 	size_t count = 0;
 
-	if (file_path(t->keys[0], sizeof(t->keys[0]), "%s/" KEY_OF_STORE, s->dir) < 0 ||
+	if (file_path(t->keys[0], sizeof(t->keys[0]), "%s/" VM_KEY, s->dir) < 0 ||
 	    access(t->keys[0], R_OK) < 0)
 		return;
 	count++;
@@ -288,6 +294,52 @@ int verb_ssh(struct vm *vm, int argc, char **argv)
 int verb_exec(struct vm *vm, int argc, char **argv)
 {
 	return run(vm, argc, argv, true);
+}
+
+/* Runs the command line to its end without a word. Returns the exit status. */
+static int try(const struct target *t)
+{
+	posix_spawn_file_actions_t fa;
+	char path[PATH_MAX];
+	pid_t pid;
+	int status = -1;
+
+	if (prog_find(t->argv[0], path, sizeof(path)) < 0 || posix_spawn_file_actions_init(&fa))
+		return VM_FAILED;
+	for (int fd = 0; fd < 3; fd++)
+		(void)posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
+	if (posix_spawn(&pid, path, &fa, NULL, t->argv, environ) == 0) {
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	posix_spawn_file_actions_destroy(&fa);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : VM_FAILED;
+}
+
+int vm_wait_login(struct vm *vm, const char *name, unsigned seconds)
+{
+	static const char *const more[] = { "-oBatchMode=yes", "-oConnectTimeout=10", "--" };
+	uint64_t end = clock_mono_ns() + seconds * NS_PER_SEC;
+	struct target *t = calloc(1, sizeof(*t));
+	int r = t ? prepare(vm, t, name, "ssh", seconds) : ui_error("out of memory");
+
+	if (r == 0 && t->user[0]) {
+		add(t, "-l");
+		add(t, t->user);
+		for (size_t i = 0; i < ARRAY_LEN(more); i++)
+			add(t, more[i]);
+		add(t, t->addr);
+		add(t, "true");
+		while (r == 0 && try(t) != 0) {
+			if (clock_mono_ns() >= end) {
+				ui_error("%s answers, but does not let %s in", name, t->user);
+				r = VM_TIMEOUT;
+			}
+			poll(NULL, 0, LOGIN_MS);
+		}
+	}
+	free(t);
+	return r;
 }
 
 /* The guest's name in NAME:PATH; false for a file of this host. */

@@ -237,9 +237,6 @@ static void show_warnings(const struct guest *g, struct gconf *conf, const struc
 	limit_probe(conf, &warning);
 	if (warning.text[0])
 		ui_warning("%s: %s", g->name, warning.text);
-	if (p->mouse)
-		ui_warning("%s: xhci_mouse has no effect yet: the pointer is a PS/2 mouse",
-			   g->name);
 	if (p->screen_open)
 		ui_warning("%s: the screen on %s is open to everybody who can reach this host; set "
 			   "vnc_password, or graphics_listen=\"127.0.0.1\"",
@@ -356,6 +353,13 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	if (r == 0 && st->interactive)
 		r = vm_attach(&g, NULL);
 	return r;
+}
+
+int vm_start(struct vm *vm, const char *name)
+{
+	struct start st = { .wait = false };
+
+	return start_guest(vm, name, &st);
 }
 
 /* Starts guests one after the other with vm_delay between them. Returns how many failed. */

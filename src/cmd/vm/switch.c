@@ -241,6 +241,20 @@ static int choose_addresses(struct vm *vm, struct switch_conf *c, struct err *er
 	return r;
 }
 
+static int is_port_of(void *arg, const struct rtnl_link *l)
+{
+	return l->master == *(const unsigned int *)arg;
+}
+
+/* What is left of a command that was killed before it had said whose bridge it is. */
+static bool is_unfinished(struct rtnl *r, const struct rtnl_link *l)
+{
+	unsigned int index = l->index;
+
+	return !l->alias[0] && !(l->flags & IFF_UP) && str_starts(l->name, "vm-") &&
+	       rtnl_link_each(r, is_port_of, &index) == 0;
+}
+
 /* A bridge that happens to have the switch's name is its owner's. */
 static int check_foreign(struct rtnl *r, const struct switch_conf *c, struct err *err)
 {
@@ -250,6 +264,8 @@ static int check_foreign(struct rtnl *r, const struct switch_conf *c, struct err
 	if (c->type == SWITCH_MANUAL || switch_bridge(r, c, &l) < 0 ||
 	    (snprintf(alias, sizeof(alias), "vm/%s", c->name) > 0 && strcmp(l.alias, alias) == 0))
 		return 0;
+	if (is_unfinished(r, &l))
+		return rtnl_link_delete(r, l.index);
 	return err_set(
 		err, -EEXIST,
 		"there is a bridge %s already, which vm has not made: choose another name, or register it with 'vm switch create -t manual -b %s %s'",

@@ -74,6 +74,7 @@ int verb_trash(struct vm *vm, int argc, char **argv);
 int verb_ssh(struct vm *vm, int argc, char **argv);
 int verb_exec(struct vm *vm, int argc, char **argv);
 int verb_cp(struct vm *vm, int argc, char **argv);
+int verb_up(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
@@ -150,6 +151,13 @@ int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned se
 /* Waits until a guest answers by SSH; where, as ADDR:PORT. Returns the exit status. */
 int vm_wait_ssh(const struct vm *vm, const struct guest *g, unsigned seconds, char *out,
 		size_t size);
+/* Waits until a guest lets its ssh_user in, or if it has none until it answers by SSH. */
+int vm_wait_login(struct vm *vm, const char *name, unsigned seconds);
+/* Where vm ssh looks for a key besides the caller's, in the store. */
+#define VM_KEY_DIR ".config/ssh"
+#define VM_KEY VM_KEY_DIR "/id_ed25519"
+/* Starts a guest in the background, as vm start does. Returns the exit status. */
+int vm_start(struct vm *vm, const char *name);
 /* Forwards a port, in the guest's file and at once. */
 struct port;
 int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p, struct err *err);
