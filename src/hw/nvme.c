@@ -106,6 +106,7 @@ static void nvme_flr(struct pci_fn *fn)
 
 	n->in_flr = true;
 	n->cc = 0;
+	nvme_dbbuf_drop(n);
 	n->state = NVME_RESETTING;
 	nvme_drained(n);
 }
@@ -194,6 +195,7 @@ static void write_cc(void *model, unsigned int index, uint64_t value)
 		return;
 	if (old & ~n->cc & NVME_CC_EN) {
 		n->state = NVME_RESETTING;
+		nvme_dbbuf_drop(n);
 		nvme_drained(n);
 		return;
 	}
@@ -358,6 +360,8 @@ static void nvme_kick(struct dev *d)
 	if (n->state == NVME_SHUTTING && dev_is_running(d))
 		nvme_drained(n);
 	nvme_run(d);
+	if (n->pin && n->shadows)
+		nvme_pin_update(n);
 }
 
 /* After each batch of completions: signal, then fetch what waited for their requests. */
@@ -368,7 +372,7 @@ static void nvme_batch_end(struct dev *d)
 	nvme_submit(n);
 	nvme_signal(n);
 	nvme_drained(n);
-	n->ready |= n->starved;
+	n->ready |= n->starved | n->shadowed;
 	n->starved = 0;
 	if (n->ready)
 		nvme_run(d);

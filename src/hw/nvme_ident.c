@@ -39,6 +39,7 @@ static void ident_controller(const struct nvme *n, uint8_t *out)
 	put_le32(out + 80, NVME_VERSION);
 	put_le32(out + 92, NVME_WANT_NS_CHANGED); /* OAES */
 	out[111] = 1; /* CNTRLTYPE: I/O controller */
+	put_le16(out + 256, BIT(8)); /* OACS: Doorbell Buffer Config */
 	out[258] = 3; /* ACL: 4 aborts */
 	out[259] = NVME_AER_MAX - 1;
 	out[260] = 3; /* FRMW: one slot, read-only */

@@ -38,12 +38,14 @@ struct nvme_cq {
 	uint64_t bit; /* in masks of queues */
 	uint64_t sqs; /* atomic; submission queues that complete here */
 	bool stalled; /* atomic; wants to know when head_db moves */
+	uint32_t *shadow, *event; /* doc/nvme-dbbuf.md; NULL: the register counts */
 	bool phase, irq_on;
 	uint16_t vector;
 };
 
 struct nvme_sq {
 	const struct nvme_sqe *ring;
+	uint32_t *shadow, *event;
 	uint32_t size; /* atomic; entries, 0: no such queue */
 	uint32_t tail_db; /* atomic; as the guest wrote it */
 	uint32_t head, tail; /* checked */
@@ -135,6 +137,8 @@ struct nvme {
 	uint32_t bell_errors; /* atomic; bit per enum nvme_event */
 	bool awake; /* atomic; the loop will look at kicked without being told */
 	bool pin; /* atomic; interrupts go by wire */
+	uint32_t *shadows, *events; /* pages of the guest, NULL: none */
+	uint64_t shadowed; /* submission queues that have a place there */
 	uint64_t ready; /* submission queues that may hold commands */
 	uint64_t starved; /* those that wait for a free request */
 	uint64_t posted; /* completion queues with entries not yet signalled */
@@ -196,6 +200,18 @@ void nvme_pin_update(struct nvme *n);
 void nvme_mark_unread(struct nvme *n);
 /* Hands the collected requests to the back end. */
 void nvme_submit(struct nvme *n);
+
+/* nvme_dbbuf.c: shadow doorbells */
+uint16_t nvme_dbbuf_config(struct nvme *n, const struct nvme_sqe *cmd);
+/* Forgets both pages. */
+void nvme_dbbuf_drop(struct nvme *n);
+/* A queue that is new. */
+void nvme_dbbuf_sq(struct nvme *n, struct nvme_sq *sq);
+void nvme_dbbuf_cq(struct nvme *n, struct nvme_cq *cq);
+/* Before sleep: the guest is to ring for what comes next. What has come meanwhile is noted as kicked. */
+void nvme_dbbuf_arm(struct nvme *n);
+/* The same for a completion queue. False: the head keeps moving, try again later. */
+bool nvme_dbbuf_arm_cq(struct nvme_cq *cq);
 
 /* nvme_coalesce.c */
 /* Interrupt coalescing (s5.21.1.8): of these vectors, those to fire now. The others are held until enough or late. */

@@ -95,6 +95,7 @@ void nvme_cq_open(struct nvme *n, unsigned int id, struct nvme_cqe *ring, uint32
 	cq->told = 0;
 	cq->nsqs = 0;
 	cq->phase = true;
+	nvme_dbbuf_cq(n, cq);
 	__atomic_store_n(&cq->sqs, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&cq->head_db, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&cq->stalled, false, __ATOMIC_RELAXED);
@@ -114,6 +115,7 @@ void nvme_sq_open(struct nvme *n, unsigned int id, const struct nvme_sqe *ring, 
 	sq->inflight = 0;
 	sq->deleting = false;
 	memset(sq->cids, 0, 65536 / 8);
+	nvme_dbbuf_sq(n, sq);
 	cq->nsqs++;
 	__atomic_fetch_or(&cq->sqs, BIT64(id), __ATOMIC_SEQ_CST);
 	__atomic_store_n(&sq->tail_db, 0, __ATOMIC_RELAXED);
@@ -130,6 +132,8 @@ void nvme_sq_close(struct nvme *n, struct nvme_sq *sq)
 	sq->cq->nsqs--;
 	sq->cq = NULL;
 	sq->deleting = false;
+	sq->shadow = sq->event = NULL;
+	n->shadowed &= ~bit;
 	n->ready &= ~bit;
 	n->starved &= ~bit;
 }
@@ -139,10 +143,12 @@ void nvme_cq_close(struct nvme_cq *cq)
 	assert(cq->nsqs == 0);
 	__atomic_store_n(&cq->size, 0, __ATOMIC_RELEASE);
 	cq->irq_on = false;
+	cq->shadow = cq->event = NULL;
 }
 
 void nvme_queues_close(struct nvme *n)
 {
+	nvme_dbbuf_drop(n);
 	for (unsigned int i = 0; i < n->nqueues; i++)
 		if (n->sq[i].cq)
 			nvme_sq_close(n, &n->sq[i]);
@@ -160,17 +166,25 @@ static uint32_t ring_distance(uint32_t from, uint32_t to, uint32_t size)
 	return to >= from ? to - from : to + size - from;
 }
 
+/* The head as the guest has written it last. */
+static uint32_t cq_head_now(const struct nvme *n, const struct nvme_cq *cq)
+{
+	return cq->shadow && n->fn.dma.on ? ring_load32(cq->shadow)
+					  : __atomic_load_n(&cq->head_db, __ATOMIC_SEQ_CST);
+}
+
 /* Takes over the guest's head if it lies within what was posted. */
 static void cq_update_head(struct nvme *n, struct nvme_cq *cq)
 {
-	uint32_t head = __atomic_load_n(&cq->head_db, __ATOMIC_SEQ_CST);
-	uint32_t freed;
+	uint32_t head = cq_head_now(n, cq), freed;
 
 	if (head == cq->head)
 		return;
 	freed = ring_distance(cq->head, head, cq->size);
 	if (head >= cq->size || freed > ring_distance(cq->head, cq->tail, cq->size)) {
 		__atomic_store_n(&cq->head_db, cq->head, __ATOMIC_SEQ_CST);
+		if (cq->shadow)
+			ring_store32(cq->shadow, cq->head);
 		nvme_event(n, NVME_EVENT_BAD_VALUE);
 		return;
 	}
@@ -185,6 +199,10 @@ static bool cq_has_room(struct nvme *n, struct nvme_cq *cq)
 	if (cq->room)
 		return true;
 	__atomic_store_n(&cq->stalled, true, __ATOMIC_SEQ_CST);
+	if (cq->shadow) {
+		ring_store32(cq->event, cq->head);
+		ring_fence();
+	}
 	cq_update_head(n, cq);
 	if (!cq->room)
 		return false;
@@ -254,10 +272,9 @@ bool nvme_complete_event(struct nvme *n, uint16_t cid, uint32_t dw0)
 }
 
 /* True if the guest has not taken all entries of a queue that interrupts. */
-static bool cq_unread(const struct nvme_cq *cq)
+static bool cq_unread(const struct nvme *n, const struct nvme_cq *cq)
 {
-	return cq->size && cq->irq_on &&
-	       __atomic_load_n(&cq->head_db, __ATOMIC_SEQ_CST) != cq->tail;
+	return cq->size && cq->irq_on && cq_head_now(n, cq) != cq->tail;
 }
 
 /* s7.5.1.1: the wire is high while there are entries that the guest has not taken. */
@@ -265,15 +282,19 @@ void nvme_pin_update(struct nvme *n)
 {
 	bool level = false;
 
+	/* Every step of a head is wanted. */
+	for (unsigned int i = 1; n->pin && n->shadows && n->fn.dma.on && i < n->nqueues; i++)
+		if (n->cq[i].shadow && !nvme_dbbuf_arm_cq(&n->cq[i]))
+			dev_post(&n->kick);
 	for (unsigned int i = 0; i < n->nqueues && !level; i++)
-		level = cq_unread(&n->cq[i]);
+		level = cq_unread(n, &n->cq[i]);
 	pci_intx_set(&n->fn, level && n->pin && !(n->intms & 1));
 }
 
 void nvme_mark_unread(struct nvme *n)
 {
 	for (unsigned int i = 0; i < n->nqueues; i++)
-		if (cq_unread(&n->cq[i]))
+		if (cq_unread(n, &n->cq[i]))
 			n->posted |= BIT64(i);
 }
 
@@ -311,12 +332,13 @@ void nvme_submit(struct nvme *n)
 }
 
 /*
- * The tail to fetch up to. One place, so that shadow doorbells could be read here. A tail that takes back entries not
- * yet fetched, or from before the queue was made anew and smaller, is refused.
+ * The tail to fetch up to. One that takes back entries not yet fetched, or is from before the queue was made anew and
+ * smaller, is refused.
  */
 static uint32_t sq_tail(struct nvme *n, struct nvme_sq *sq)
 {
-	uint32_t tail = __atomic_load_n(&sq->tail_db, __ATOMIC_SEQ_CST);
+	uint32_t tail = sq->shadow ? ring_load32(sq->shadow)
+				   : __atomic_load_n(&sq->tail_db, __ATOMIC_SEQ_CST);
 
 	if (tail == sq->tail)
 		return tail;
@@ -325,6 +347,8 @@ static uint32_t sq_tail(struct nvme *n, struct nvme_sq *sq)
 		sq->tail = tail;
 	} else {
 		__atomic_store_n(&sq->tail_db, sq->tail, __ATOMIC_SEQ_CST);
+		if (sq->shadow)
+			ring_store32(sq->shadow, sq->tail);
 		nvme_event(n, NVME_EVENT_BAD_VALUE);
 	}
 	return sq->tail;
@@ -427,7 +451,7 @@ void nvme_run(struct dev *d)
 	if (!dev_is_running(d))
 		return;
 	__atomic_store_n(&n->awake, true, __ATOMIC_SEQ_CST);
-	n->ready |= __atomic_exchange_n(&n->kicked, 0, __ATOMIC_SEQ_CST);
+	n->ready |= __atomic_exchange_n(&n->kicked, 0, __ATOMIC_SEQ_CST) | n->shadowed;
 	if (n->state != NVME_READY) {
 		n->ready = 0;
 		__atomic_store_n(&n->bell_errors, 0, __ATOMIC_SEQ_CST);
@@ -441,6 +465,8 @@ void nvme_run(struct dev *d)
 	more = n->ready && n->fn.dma.on;
 	if (!more) {
 		__atomic_store_n(&n->awake, false, __ATOMIC_SEQ_CST);
+		if (n->shadowed && n->fn.dma.on && n->state == NVME_READY)
+			nvme_dbbuf_arm(n);
 		more = n->fn.dma.on && (__atomic_load_n(&n->kicked, __ATOMIC_SEQ_CST) ||
 					__atomic_load_n(&n->bell_errors, __ATOMIC_SEQ_CST));
 	}

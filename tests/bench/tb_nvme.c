@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "mem/mem.h"
+
 void tb_nvme_init(struct tb_nvme *n, struct dev *d, bool msix)
 {
 	memset(n, 0, sizeof(*n));
@@ -33,6 +35,7 @@ static void queue_new(struct tb_nvme *n, unsigned int id, uint32_t sq_size, uint
 
 bool tb_nvme_enable(struct tb_nvme *n, uint32_t sq_size, uint32_t cq_size)
 {
+	n->shadows = n->events = 0;
 	queue_new(n, 0, sq_size, cq_size);
 	tb_w32(n->dev, 0, NVME_REG_AQA, (cq_size - 1) << 16 | (sq_size - 1));
 	tb_w64(n->dev, 0, NVME_REG_ASQ, n->q[0].sq);
@@ -102,9 +105,44 @@ void tb_nvme_bell(struct tb_nvme *n, unsigned int queue, bool completion, uint32
 	tb_w32(n->dev, 0, NVME_DOORBELLS + 8 * queue + 4 * completion, value);
 }
 
+/* As Linux does it: doc/nvme-dbbuf.md. */
+static void tell(struct tb_nvme *n, unsigned int queue, bool completion, uint32_t value)
+{
+	gpa_t at = 8 * queue + 4 * completion;
+	uint32_t *shadow, old, event;
+
+	if (n->shadows && queue) {
+		shadow = tb_mem(n->tb, n->shadows + at, 4);
+		old = ring_load32(shadow);
+		ring_store32(shadow, value);
+		ring_fence();
+		event = ring_load32(tb_mem(n->tb, n->events + at, 4));
+		if ((uint16_t)(value - event - 1) >= (uint16_t)(value - old))
+			return;
+	}
+	if (queue)
+		__atomic_fetch_add(&n->rings, 1, __ATOMIC_RELAXED);
+	tb_nvme_bell(n, queue, completion, value);
+}
+
+uint16_t tb_nvme_dbbuf(struct tb_nvme *n)
+{
+	gpa_t pages = tb_alloc(n->tb, 2 * NVME_PAGE, NVME_PAGE);
+	struct nvme_sqe cmd = tb_nvme_admin(NVME_ADM_DBBUF, 0, pages, 0, 0);
+	uint16_t status;
+
+	cmd.prp2 = pages + NVME_PAGE;
+	status = tb_nvme_do(n, 0, &cmd, NULL);
+	if (!status) {
+		n->shadows = pages;
+		n->events = pages + NVME_PAGE;
+	}
+	return status;
+}
+
 void tb_nvme_ring(struct tb_nvme *n, unsigned int queue)
 {
-	tb_nvme_bell(n, queue, false, n->q[queue].tail);
+	tell(n, queue, false, n->q[queue].tail);
 }
 
 bool tb_nvme_pop(struct tb_nvme *n, unsigned int queue, struct nvme_cqe *out)
@@ -126,7 +164,7 @@ bool tb_nvme_pop(struct tb_nvme *n, unsigned int queue, struct nvme_cqe *out)
 
 void tb_nvme_ack(struct tb_nvme *n, unsigned int queue)
 {
-	tb_nvme_bell(n, queue, true, n->q[queue].head);
+	tell(n, queue, true, n->q[queue].head);
 }
 
 uint16_t tb_nvme_do(struct tb_nvme *n, unsigned int queue, const struct nvme_sqe *cmd,

@@ -21,6 +21,8 @@ struct tb_nvme {
 	struct dev *dev;
 	struct tb_nvme_queue q[TB_NVME_QUEUES];
 	uint16_t next_cid;
+	gpa_t shadows, events; /* pages of shadow doorbells, 0: none */
+	uint32_t rings; /* atomic; doorbells of I/O queues that were rung */
 };
 
 /* BARs and MSI-X (if msix) on; the controller still disabled. */
@@ -38,11 +40,13 @@ void tb_nvme_start(struct tb_nvme *n, struct dev *d, uint32_t entries);
 /* Puts a command with a fresh id into the queue; returns the id. push_as keeps the id of cmd. */
 uint16_t tb_nvme_push(struct tb_nvme *n, unsigned int queue, const struct nvme_sqe *cmd);
 void tb_nvme_push_as(struct tb_nvme *n, unsigned int queue, const struct nvme_sqe *cmd);
-/* The submission queue's doorbell. */
+/* Shadow doorbells from now on, until the controller is enabled again. Returns the status. */
+uint16_t tb_nvme_dbbuf(struct tb_nvme *n);
+/* The submission queue's doorbell, or its shadow. */
 void tb_nvme_ring(struct tb_nvme *n, unsigned int queue);
 /* Takes the next completion if there is one. */
 bool tb_nvme_pop(struct tb_nvme *n, unsigned int queue, struct nvme_cqe *out);
-/* The completion queue's doorbell. */
+/* The completion queue's doorbell, or its shadow. */
 void tb_nvme_ack(struct tb_nvme *n, unsigned int queue);
 void tb_nvme_bell(struct tb_nvme *n, unsigned int queue, bool completion, uint32_t value);
 

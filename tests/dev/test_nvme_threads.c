@@ -82,7 +82,7 @@ static void *vcpu_main(void *arg)
 	return NULL;
 }
 
-static void race(enum loop_engine engine, bool msix)
+static void race(enum loop_engine engine, bool msix, bool shadows)
 {
 	const struct tb_opts opts = { .engine = engine };
 	pthread_t threads[VCPUS];
@@ -100,6 +100,8 @@ static void race(enum loop_engine engine, bool msix)
 		/* smaller than what is submitted at once: commands wait for room, too */
 		CHECK_EQ(tb_nvme_pair(&f.nv, 1 + i, 16, msix ? (uint16_t)(1 + i) : 0), 0);
 	}
+	if (shadows)
+		CHECK_EQ(tb_nvme_dbbuf(&f.nv), 0);
 	for (unsigned int i = 0; i < VCPUS; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, vcpu_main, &f.vcpus[i]), 0);
 	loop_run(tb_loop(f.tb));
@@ -120,12 +122,22 @@ static void race(enum loop_engine engine, bool msix)
 
 static void nv21_messages(void)
 {
-	race(LOOP_EPOLL, true);
+	race(LOOP_EPOLL, true, false);
+}
+
+static void nv17_shadows(void)
+{
+	race(LOOP_EPOLL, true, true);
+}
+
+static void nv17_shadows_wire(void)
+{
+	race(LOOP_EPOLL, false, true);
 }
 
 static void nv21_wire(void)
 {
-	race(LOOP_EPOLL, false);
+	race(LOOP_EPOLL, false, false);
 }
 
 static void nv21_ring(void)
@@ -136,12 +148,13 @@ static void nv21_ring(void)
 	if (!l)
 		return;
 	loop_free(l);
-	race(LOOP_URING, true);
+	race(LOOP_URING, true, false);
+	race(LOOP_URING, true, true);
 }
 
 static const struct test_case cases[] = {
-	{ "nv21_messages", nv21_messages },
-	{ "nv21_wire", nv21_wire },
+	{ "nv21_messages", nv21_messages }, { "nv21_wire", nv21_wire },
+	{ "nv17_shadows", nv17_shadows },   { "nv17_shadows_wire", nv17_shadows_wire },
 	{ "nv21_ring", nv21_ring },
 };
 

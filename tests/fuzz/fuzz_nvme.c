@@ -115,8 +115,8 @@ static void io_command(struct fz_script *s, struct fz *f)
 static void admin_command(struct fz_script *s, struct fz *f)
 {
 	static const uint8_t opcodes[] = {
-		NVME_ADM_GET_LOG,      NVME_ADM_IDENTIFY,     NVME_ADM_ABORT,
-		NVME_ADM_SET_FEATURES, NVME_ADM_GET_FEATURES, NVME_ADM_ASYNC_EVENT,
+		NVME_ADM_GET_LOG,      NVME_ADM_IDENTIFY,    NVME_ADM_ABORT, NVME_ADM_SET_FEATURES,
+		NVME_ADM_GET_FEATURES, NVME_ADM_ASYNC_EVENT, NVME_ADM_DBBUF,
 	};
 	uint8_t opcode = opcodes[fz_pick(f, ARRAY_LEN(opcodes))];
 	struct nvme_sqe cmd = tb_nvme_admin(opcode, fz_pick(f, 3), pointer(s, f),
