@@ -11,6 +11,7 @@
 #include "hw/usb.h"
 #include "hw/usb_scsi.h"
 #include "util/bytes.h"
+#include "util/canary.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -266,6 +267,12 @@ static enum usb_result data_in(struct disk *k, uint8_t *buf, size_t len, size_t 
 	return *n < len ? USB_SHORT : USB_OK;
 }
 
+/* Bytes that are collected before they go to the host's disk. */
+static uint32_t chunk(const struct disk *k)
+{
+	return (uint32_t)MIN(k->scsi.todo, CANARY ? UINT32_MAX : sizeof(k->buf));
+}
+
 static enum usb_result data_out(struct disk *k, const uint8_t *buf, size_t len, size_t *n)
 {
 	while (*n < len) {
@@ -273,8 +280,7 @@ static enum usb_result data_out(struct disk *k, const uint8_t *buf, size_t len, 
 
 		if (k->busy)
 			return USB_NAK;
-		part = (uint32_t)MIN(k->scsi.todo, sizeof(k->buf)) - k->have;
-		part = (uint32_t)MIN(len - *n, MIN(part, k->left));
+		part = (uint32_t)MIN(len - *n, MIN(chunk(k) - k->have, k->left));
 		if (!part) {
 			set_phase(k, PHASE_STATUS);
 			return USB_STALL;
@@ -283,7 +289,7 @@ static enum usb_result data_out(struct disk *k, const uint8_t *buf, size_t len, 
 		k->have += part;
 		k->left -= part;
 		*n += part;
-		if (k->have == MIN(k->scsi.todo, sizeof(k->buf)))
+		if (k->have == chunk(k))
 			io_start(k, BLK_WRITE, k->have);
 	}
 	if (!k->left)

@@ -7,7 +7,6 @@
 #include "back/input.h"
 #include "dev/dev.h"
 #include "hw/usb.h"
-#include "util/canary.h"
 #include "util/err.h"
 #include "util/macros.h"
 
@@ -121,15 +120,10 @@ static const struct usb_ep hid_eps[] = { { ENDPOINT, USB_EP_INTERRUPT } };
 /* merge: the newest one that waits may be replaced, nothing is lost by it. So it is when there is no room. */
 static void queue_report(struct hid *h, const uint8_t *report, bool merge)
 {
-	unsigned int at;
-
 	memcpy(h->now, report, REPORT_MAX);
-	if ((!merge || !h->count) && (h->count < QUEUE || CANARY))
+	if ((!merge || !h->count) && h->count < QUEUE)
 		h->count++;
-	at = h->head + h->count - 1;
-	if (at >= QUEUE)
-		at -= QUEUE;
-	memcpy(h->queue[at], report, REPORT_MAX);
+	memcpy(h->queue[(h->head + h->count - 1) % QUEUE], report, REPORT_MAX);
 	h->usb.wakeup(&h->usb, ENDPOINT);
 }
 
