@@ -249,6 +249,7 @@ static void deliver(struct e1000 *e, struct e1000_rx_slot *s, uint32_t len)
 	if (!store(e, &r))
 		return;
 	count_frame(e, head, wire);
+	pace_answer(&e->pace);
 	e->rx_stored++;
 }
 

@@ -5,7 +5,7 @@
 #include "util/clock.h"
 #include "util/macros.h"
 
-#define LOOK_COST 32u /* the delay at most: what so many frames take us */
+#define LOOK_COST 32u /* the delay at most: what so many turns take us */
 #define LOOK_MAX_NS (2 * NS_PER_MS) /* ... and no longer than this, on a very slow machine */
 #define LOOK_MIN 4u /* frames to be expected meanwhile, or kicks are better */
 #define LOOK_FRAMES \
@@ -17,17 +17,23 @@
 void pace_reset(struct pace *p)
 {
 	p->gap_ns = LOOK_MAX_NS;
-	p->frames = 0;
+	p->frames = p->answers = 0;
 	p->in_vain = 0;
 	p->longest = 0;
 }
 
-/* That we had to wait for a processor is not a frame's cost: what is long counts little. */
+/*
+ * That we had to wait for a processor is not a turn's cost: what is long counts little. Frames that came together
+ * take less each.
+ */
 void pace_end(struct pace *p, uint64_t now, unsigned int frames)
 {
 	uint64_t cost = MIN(now - p->began_ns, LOOK_MAX_NS) / MAX(frames, 1);
 
-	p->cost_ns = cost < p->cost_ns ? (p->cost_ns + cost) / 2 : (15 * p->cost_ns + cost) / 16;
+	if (cost > p->cost_ns)
+		p->cost_ns = (15 * p->cost_ns + cost) / 16;
+	else if (frames == 1)
+		p->cost_ns = (p->cost_ns + cost) / 2;
 	p->frames += frames;
 }
 
@@ -48,10 +54,11 @@ uint64_t pace_empty(struct pace *p, uint64_t now)
 			p->gap_ns = MAX(p->gap_ns, delay / LOOK_MIN + 1);
 	} else {
 		p->in_vain = 0;
-		p->gap_ns = p->longest > SMALL_FRAME ? LOOK_MAX_NS
-						     : pace_average(p->gap_ns, gap / p->frames);
+		p->gap_ns = p->longest > SMALL_FRAME || p->answers >= p->frames
+				    ? LOOK_MAX_NS
+				    : pace_average(p->gap_ns, gap / p->frames);
 		p->empty_ns = now;
-		p->frames = 0;
+		p->frames = p->answers = 0;
 		p->longest = 0;
 	}
 	if (p->gap_ns * LOOK_MIN >= delay)

@@ -8,17 +8,18 @@
 /*
  * When to look at a send queue. A kick costs the guest an exit and us a turn of the loop, more than a small frame does.
  * So once small frames follow each other so fast that several more are to be expected soon, the queue is looked at by a
- * timer instead. How soon is measured in what we take to send a frame, so that a guest that waits for an answer to each
- * of its frames never gets there, however fast the machine. Two looks that find nothing end it.
+ * timer instead. How soon is measured in what a turn for one frame takes us. A guest that waits for an answer to each of
+ * its frames is not held up: as many frames that come as go are no stream, nor are those far apart. Two looks that find
+ * nothing end it.
  */
 struct pace {
 	uint64_t began_ns; /* the batch */
-	uint64_t cost_ns; /* of a frame, of late */
+	uint64_t cost_ns; /* of a turn for one frame, of late */
 	uint64_t empty_ns; /* the queue was found empty */
 	uint64_t gap_ns; /* from frame to frame, of late */
-	unsigned int frames; /* since then */
+	unsigned int frames, answers; /* sent and received since then */
 	unsigned int in_vain; /* looks in a row that found nothing */
-	uint32_t longest; /* of them */
+	uint32_t longest; /* of those sent */
 };
 
 /* There is no stream: at first, and when the driver has gone. */
@@ -28,6 +29,11 @@ static inline void pace_frame(struct pace *p, uint32_t len)
 {
 	if (len > p->longest)
 		p->longest = len;
+}
+/* A frame was received. */
+static inline void pace_answer(struct pace *p)
+{
+	p->answers++;
 }
 /* Around a batch of frames that goes to the line. */
 static inline void pace_begin(struct pace *p, uint64_t now)

@@ -380,6 +380,7 @@ static bool rx_deliver(struct vnet *n, struct vnet_rxq *r, struct vnet_rx_req *x
 		count += rx_place(n, r, x, over);
 	rx_put_count(x, count);
 	rx_learn(r, (uint32_t)x->res);
+	pace_answer(&n->tx[r->pair].pace);
 	return true;
 }
 

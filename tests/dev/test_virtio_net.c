@@ -399,6 +399,22 @@ static void test_send_no_stream(void)
 	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, 400);
 }
 
+/* Each frame is answered, however fast: each is kicked for. */
+static void test_send_dialog(void)
+{
+	setup_slow();
+	for (unsigned int i = 0; i < 200; i++) {
+		CHECK(tx_one(64, 2));
+		rx_fill(0, 1, 2048);
+		rx_send(100, i);
+		tx_pass(3);
+		rx_check(100, i);
+		tx_drain();
+	}
+	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, 200);
+	CHECK(tb_balanced(tb));
+}
+
 /* Pause, reset and a pulled cable while a look is due. */
 static void test_send_stream_ends(void)
 {
@@ -799,6 +815,7 @@ static const struct test_case cases[] = {
 	{ "net send: a stream", test_send_stream },
 	{ "net send: no stream", test_send_no_stream },
 	{ "net send: a stream with pauses", test_send_stream_pauses },
+	{ "net send: a dialog", test_send_dialog },
 	{ "net send: the end of a stream", test_send_stream_ends },
 	{ "net send: failing line", test_send_failing },
 	{ "VQ-29 send: indices wrap", test_send_wrap },
