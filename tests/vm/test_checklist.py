@@ -10,6 +10,7 @@ of vm with "+", and a line with "#" says why; a difference without a reason fail
   * Ours may go on behind vm-bhyve's words, with the cause, the next step or a code.
   * Wrong or missing arguments give status 2 and the command's usage on standard error; there, master gives 0.
   * The supervised program is called khyve.
+  * Where vm-bhyve ends with 1, vm tells failures apart: 1, 3, 4, 5, 6.
 """
 import http.server
 import os

@@ -133,8 +133,8 @@ def test_many_starts(s):
     s.guest("guest", MINIMAL)
     ps = [s.popen("start", "guest", stdout=subprocess.PIPE) for _ in range(12)]
     outs = [p.communicate()[0] for p in ps]
-    eq(sorted(p.returncode for p in ps), [0] + [1] * 11)
-    eq(sum("  ! guest appears to be running already\n" in o for o in outs), 11, outs)
+    eq(sorted(p.returncode for p in ps), [0] + [4] * 11)
+    eq(sum("  ! guest appears to be running already [K020]\n" in o for o in outs), 11, outs)
     eq(s.read(s.path("guest/vm-bhyve.log")).count("starting khyve"), 1)
 
 
@@ -375,7 +375,7 @@ def test_reset(s):
 
 def test_stop_with_a_limit(s):
     start(s, mode="stubborn")
-    r = s.vm("stop", "-t", "1", "guest", status=1)
+    r = s.vm("stop", "-t", "1", "guest", status=7)
     eq(r.err, "vm: ERROR: guest is still running; 'vm poweroff guest' ends it\n")
     eq(s.ok("stop", "-t", "1", "-f", "guest"),
        "Sending ACPI shutdown to guest\nSwitching off guest\n")
@@ -663,7 +663,7 @@ def test_no_null_device(s):
                         '--clear-groups "$@"', hidden, s.program, "start", "guest"], env=s.env, cwd=s.top, text=True,
                        stdin=subprocess.DEVNULL, capture_output=True, check=False)
     eq(p.returncode, 1, p.stderr)
-    match(p.stdout, r"  ! cannot start the supervisor: /dev/null: Permission denied\n$")
+    match(p.stdout, r"  ! cannot start the supervisor: /dev/null: Permission denied \[K052\]\n$")
     eq(s.state("guest"), "Stopped")
 
 

@@ -172,7 +172,7 @@ def test_rename_in_parallel(s):
     s.ok("init")
     s.guest("guest", MINIMAL)
     ps = [s.popen("rename", "guest", f"name{n}", stderr=subprocess.DEVNULL) for n in range(12)]
-    eq(sorted(p.wait() for p in ps), [0] + [1] * 11)
+    eq([p.wait() for p in ps].count(0), 1)
     names = [line.split()[0] for line in s.ok("list").splitlines()[1:]]
     eq(len(names), 1)
     eq(len([f for f in os.listdir(s.path(names[0])) if f.endswith(".conf")]), 1)
@@ -228,7 +228,7 @@ def test_stopall_is_bounded(s):
     s.guest("good", MINIMAL)
     s.ok("start", "deaf")
     s.ok("start", "good")
-    eq(s.fails("stopall", "-t", "1"), "vm: ERROR: deaf is still running; 'vm poweroff deaf' ends it\n")
+    eq(s.fails("stopall", "-t", "1", status=7), "vm: ERROR: deaf is still running; 'vm poweroff deaf' ends it\n")
     eq(s.state("good"), "Stopped")
     match(s.ok("stopall", "-k", "-t", "1"), r"Waiting for PIDS: \d+\.\nSwitching off deaf\n$")
     until(lambda: s.state("deaf") == "Stopped", "it is off")
@@ -307,7 +307,7 @@ def test_wait(s):
     time.sleep(0.3)
     eq((p.poll(), q.poll()), (None, None), "they wait")
     s.ok("poweroff", "-f", "guest")
-    eq((p.wait(20), q.wait(20)), (0, 1))
+    eq((p.wait(20), q.wait(20)), (0, 4))
 
 
 def test_wait_for_ssh(s):

@@ -26,13 +26,48 @@
 
 #define EDITOR_WORDS 16
 
+struct names {
+	char **all;
+	size_t count;
+};
+
+static int note_name(void *arg, const struct guest *g)
+{
+	struct names *n = arg;
+	char **all = realloc(n->all, (n->count + 1) * sizeof(*all));
+
+	if (!all)
+		return -ENOMEM;
+	n->all = all;
+	n->all[n->count] = strdup(g->name);
+	return n->all[n->count] ? (n->count++, 0) : -ENOMEM;
+}
+
+const char *vm_near(const struct vm *vm, const char *name, char out[VM_NEAR_SIZE])
+{
+	struct names n = { NULL };
+	const char *near;
+
+	(void)store_each(&vm->store, note_name, &n);
+	near = str_nearest(name, (const char *const *)n.all, n.count);
+	if (!near || snprintf(out, VM_NEAR_SIZE, " (did you mean '%s'?)", near) < 0)
+		out[0] = '\0';
+	while (n.count > 0)
+		free(n.all[--n.count]);
+	free(n.all);
+	return out;
+}
+
 int vm_find(const struct vm *vm, const char *name, struct guest *out)
 {
 	int r = store_find(&vm->store, name, out);
+	char near[VM_NEAR_SIZE];
 
 	if (r == -EACCES)
 		return ui_error("%s belongs to somebody else; run as root", name);
-	return r < 0 ? ui_error("%s doesn't appear to be a valid virtual machine", name) : 0;
+	return r < 0 ? ui_error("%s doesn't appear to be a valid virtual machine%s", name,
+				vm_near(vm, name, near))
+		     : 0;
 }
 
 /* What is only for guests with cloud-init. */
@@ -354,13 +389,14 @@ int verb_configure(struct vm *vm, int argc, char **argv)
 	struct gconf *conf;
 	struct guest g;
 	struct err err;
+	char near[VM_NEAR_SIZE];
 	int status;
 
 	if (argc != 2 && argc != 3)
 		return ui_usage(vm);
 	if (store_find(&vm->store, argv[1], &g) < 0)
-		return ui_error("cannot locate configuration file for virtual machine: %s",
-				argv[1]);
+		return ui_error("cannot locate configuration file for virtual machine: %s%s",
+				argv[1], vm_near(vm, argv[1], near));
 	if (argc == 3)
 		return edit_seed(&g, editor, argv[2]);
 	status = edit_file(editor, g.conf);

@@ -222,11 +222,13 @@ static int show_guest(void *arg, const struct guest *g)
 
 static int show_named(struct info *info, int argc, char **argv)
 {
+	char near[VM_NEAR_SIZE];
 	struct guest g;
 
 	for (int i = 0; i < argc; i++) {
 		if (store_find(&info->vm->store, argv[i], &g) < 0)
-			return ui_error("unable to locate virtual machine '%s'", argv[i]);
+			return ui_error("unable to locate virtual machine '%s'%s", argv[i],
+					vm_near(info->vm, argv[i], near));
 		show_guest(info, &g);
 	}
 	return 0;

@@ -194,6 +194,8 @@ static const struct verb verbs[] = {
 	{ "passthru", verb_passthru, NEED_STORE, "passthru",
 	  "not there yet: khyve has no VFIO device model", VERB_HIDDEN },
 	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL, VERB_HIDDEN },
+	{ "explain", verb_explain, NEED_NOTHING, "explain [--json] [CODE]", "--json  for programs",
+	  VERB_OURS },
 	{ "version", verb_version, NEED_NOTHING, "version", NULL },
 	{ "help", verb_help, NEED_NOTHING, "help [COMMAND]", NULL },
 	{ "usage", verb_help, NEED_NOTHING, "usage", NULL },
@@ -379,7 +381,7 @@ static void warn(const char *text)
 	ui_warning("%s", text);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	struct vm vm = { 0 };
 	struct err err = { "" };
@@ -406,4 +408,9 @@ int main(int argc, char **argv)
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return ui_error("cannot write the output: %s", strerror(errno));
 	return status;
+}
+
+int main(int argc, char **argv)
+{
+	return ui_status(run(argc, argv));
 }

@@ -322,11 +322,13 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 	struct run_state state;
 	struct guest g;
 	struct err err;
+	char near[VM_NEAR_SIZE];
 	int fd, r;
 
 	printf("Starting %s\n", name);
 	if (store_find(&vm->store, name, &g) < 0)
-		return ui_failure("%s does not seem to be a valid virtual machine", name);
+		return ui_failure("%s does not seem to be a valid virtual machine%s", name,
+				  vm_near(vm, name, near));
 	printf("  * found guest in %s\n", g.dir);
 	run_query(&g, &state);
 	if (state.kind == RUN_LOCKED)

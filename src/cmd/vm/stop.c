@@ -324,12 +324,14 @@ int verb_restart(struct vm *vm, int argc, char **argv)
 {
 	struct run_state state = { 0 };
 	struct guest g;
+	char near[VM_NEAR_SIZE];
 	struct err err;
 
 	if (argc != 2)
 		return ui_usage(vm);
 	if (store_find(&vm->store, argv[1], &g) < 0)
-		return ui_error("unable to locate specified guest: %s", argv[1]);
+		return ui_error("unable to locate specified guest: %s%s", argv[1],
+				vm_near(vm, argv[1], near));
 	if (find_running(vm, argv[1], &g, &state))
 		return VM_FAILED;
 	puts("Setting guest restart flag");

@@ -5,18 +5,57 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "codes.h"
+
+/* The exit status that the first message asked for; 0: none has. */
+static int *status_said(void)
+{
+	static int status;
+
+	return &status;
+}
+
+int ui_status(int status)
+{
+	return status == VM_FAILED && *status_said() ? *status_said() : status;
+}
+
+static bool has_colours(FILE *f)
+{
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return (!no || !*no) && term && strcmp(term, "dumb") != 0 && isatty(fileno(f));
+}
+
+/* One line, its code behind it. */
+static void say(FILE *f, const char *who, const char *kind, const char *fmt, va_list ap)
+{
+	bool colours = has_colours(f);
+	const struct code *c;
+	char *text;
+
+	if (vasprintf(&text, fmt, ap) < 0)
+		return;
+	c = code_of(text);
+	if (c && c->status != VM_FAILED && !*status_said())
+		*status_said() = c->status;
+	fprintf(f, "%s%s%s%s%s%s%s%s\n", who, colours ? "\033[31m" : "", kind,
+		colours ? "\033[0m" : "", text, c ? " [" : "", c ? c->name : "", c ? "]" : "");
+	free(text);
+}
 
 int ui_error(const char *fmt, ...)
 {
 	va_list ap;
 
 	fflush(stdout);
-	fputs("vm: ERROR: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	say(stderr, "vm: ", "ERROR: ", fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 	return VM_FAILED;
 }
 
@@ -25,22 +64,18 @@ void ui_warning(const char *fmt, ...)
 	va_list ap;
 
 	fflush(stdout);
-	fputs("vm: WARNING: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	say(stderr, "vm: ", "WARNING: ", fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 }
 
 int ui_failure(const char *fmt, ...)
 {
 	va_list ap;
 
-	fputs("  ! ", stdout);
 	va_start(ap, fmt);
-	vprintf(fmt, ap);
+	say(stdout, "  ", "! ", fmt, ap);
 	va_end(ap);
-	putchar('\n');
 	fflush(stdout);
 	return VM_FAILED;
 }

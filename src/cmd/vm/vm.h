@@ -15,6 +15,10 @@
 /* Exit statuses. */
 #define VM_FAILED 1
 #define VM_USAGE 2
+#define VM_NOT_FOUND 3
+#define VM_STATE 4
+#define VM_BUSY 5
+#define VM_HOST 6
 #define VM_TIMEOUT 7
 
 struct verb;
@@ -78,6 +82,7 @@ int verb_up(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
+int verb_explain(struct vm *vm, int argc, char **argv);
 int verb_get(struct vm *vm, int argc, char **argv);
 int verb_set(struct vm *vm, int argc, char **argv);
 int verb_rename(struct vm *vm, int argc, char **argv);
@@ -89,13 +94,18 @@ int verb_resume(struct vm *vm, int argc, char **argv);
 int verb_discard(struct vm *vm, int argc, char **argv);
 int verb_passthru(struct vm *vm, int argc, char **argv);
 
-/* "vm: ERROR: text" on standard error; returns VM_FAILED. */
+/*
+ * "vm: ERROR: text [CODE]" on standard error; returns VM_FAILED. What the code asks for instead is
+ * the status that main exits with.
+ */
 int ui_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void ui_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* "  ! text" on standard output, where progress is shown; returns VM_FAILED. */
 int ui_failure(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Prints the verb's help to standard error and returns VM_USAGE. */
 int ui_usage(const struct vm *vm);
+/* What to exit with after VM_FAILED: what the first message stands for. */
+int ui_status(int status);
 /*
  * Asks until the answer begins with y or n. 0: yes. Else the exit status of the command: 0 for no,
  * VM_FAILED with a message when there is nobody to answer.
@@ -161,6 +171,9 @@ int vm_start(struct vm *vm, const char *name);
 /* Forwards a port, in the guest's file and at once. */
 struct port;
 int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p, struct err *err);
+/* " (did you mean 'NAME'?)", or "" if no guest has a name that is near. */
+#define VM_NEAR_SIZE (STORE_NAME_MAX + 32)
+const char *vm_near(const struct vm *vm, const char *name, char out[VM_NEAR_SIZE]);
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the khyve authors
+"""Tests of what vm does for people and for programs beside its work: codes, statuses, suggestions."""
+import os
+import pty
+import re
+import subprocess
+import sys
+
+from harness import HERE, cases_of, eq, match, run, true
+
+MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
+
+
+def test_codes(s):
+    """Messages of each kind: code and exit status."""
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    s.guest("on", MINIMAL)
+    s.ok("start", "on")
+    s.write(s.path(".iso/a.iso"), "x")
+    for code, status, command in (
+            ("K001", 1, "lits"), ("K001", 1, ""), ("K002", 2, "list -x"), ("K003", 1, "destroy guest"),
+            ("K004", 1, "wait --timeout x guest off"), ("K005", 1, "create x"), ("K006", 1, "create -s 1x other"),
+            ("K010", 3, "start nobody"), ("K010", 3, "info nobody"), ("K010", 3, "destroy -f nobody"),
+            ("K012", 3, "create -t none other"), ("K013", 3, "install guest none.iso"), ("K014", 3, "rollback guest@none"),
+            ("K015", 3, "create -d none other"), ("K016", 3, "trash restore nobody"), ("K017", 3, "discard guest"),
+            ("K020", 4, "start on"), ("K020", 4, "destroy -f on"), ("K020", 4, "snapshot on"), ("K021", 4, "poweroff -f guest"),
+            ("K024", 4, "create guest"), ("K035", 6, "passthru"), ("K041", 1, "set guest cpuu=1")):
+        r = s.vm(*command.split())
+        eq((r.codes[:1], r.exact), ([code], status), f"vm {command}: {r.out}{r.err}")
+    # What is a warning to vm-bhyve's users stays one.
+    r = s.vm("stop", "guest")
+    eq((r.exact, r.codes), (0, ["K021"]))
+
+
+def test_explain(s):
+    codes = s.json("explain", "explain")["codes"]
+    names = [c["code"] for c in codes]
+    eq((names, len(set(names))), (sorted(names), len(names)), "in order, each once")
+    true(len(codes) > 40, "the table is whole")
+    for c in codes:
+        true(re.fullmatch(r"K\d{3}", c["code"]) and c["status"] in (1, 2, 3, 4, 5, 6, 7), c)
+        true(c["meaning"].endswith(".") and c["fix"], c)
+        out = s.ok("explain", c["code"].lower())
+        true(out.startswith(f"{c['code']} (exit status {c['status']})\n"), out)
+        eq(" ".join(out.split("\n", 1)[1].split()), f"{c['meaning']} {c['fix']}")
+        true(max(map(len, out.splitlines())) <= 80, out)
+    eq([line[:4] for line in s.ok("explain").splitlines()], names)
+    match(s.fails("explain", "K999"), "there is no code 'K999'")
+    man = s.read(os.path.join(HERE, "../../man/vm.8"))
+    eq(re.findall(r"^\.It Li (K\d{3})$", man, re.M), names, "the manual's list of codes")
+
+
+def test_suggestions(s):
+    s.ok("init")
+    s.guest("webserver", MINIMAL)
+    for command, what in (("start webservr", "webserver"), ("info webserve", "webserver"), ("stop wbserver", "webserver"),
+                          ("restart websever", "webserver"), ("configure wevserver", "webserver"), ("lits", "list"),
+                          ("set webserver memry=1G", "memory")):
+        r = s.vm(*command.split())
+        true(f"did you mean '{what}'?" in r.out + r.err or (what == "memory" and what in r.err), f"{command}: {r.out}{r.err}")
+    true("did you mean" not in s.fails("info", "zzzzzz"), "nothing is near")
+
+
+def test_colours(s):
+    """On a terminal only, and not with NO_COLOR."""
+    def said(**env):
+        main, side = pty.openpty()
+        subprocess.run([s.program, "frobnicate"], env={**s.env, "TERM": "xterm", **env}, stderr=side, check=False)
+        os.close(side)
+        text = os.read(main, 4096).decode()
+        os.close(main)
+        return text
+    match(said(), "^vm: \x1b\\[31mERROR: \x1b\\[0munknown command")
+    for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        match(said(**env), "^vm: ERROR: unknown command")
+
+
+if __name__ == "__main__":
+    run(cases_of(sys.modules[__name__]))
