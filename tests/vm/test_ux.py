@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of what vm does for people and for programs beside its work: codes, statuses, suggestions."""
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
 
-from harness import HERE, cases_of, eq, match, run, true
+from harness import HERE, cases_of, eq, match, run, true, valid
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 
@@ -76,6 +77,49 @@ def test_colours(s):
     match(said(), "^vm: \x1b\\[31mERROR: \x1b\\[0munknown command")
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         match(said(**env), "^vm: ERROR: unknown command")
+
+
+def doctor(s, *hidden):
+    """What it finds when files are hidden by others: pairs of a path and what is mounted there."""
+    script = "".join(f"mount --bind '{what}' '{path}' || exit 99\n" for path, what in hidden)
+    p = subprocess.run(["unshare", "-m", "sh", "-c", script + 'exec "$0" doctor --json', s.program], env=s.env,
+                       capture_output=True, text=True, check=False)
+    data = json.loads(p.stdout)
+    return p.returncode, {c["name"]: c for c in data["checks"]}
+
+
+def test_doctor(s):
+    """What is asserted does not depend on the machine: each check finds what the test puts before it."""
+    s.ok("init")
+    r = s.vm("doctor", "--json")
+    eq(r.exact, 6 if json.loads(r.out)["worst"] == "bad" else 0)
+    with open(os.path.join(HERE, "../../doc/json/doctor.json"), encoding="utf-8") as f:
+        valid(json.loads(r.out), json.load(f))
+    names = [c["name"] for c in json.loads(r.out)["checks"]]
+    eq([line.split()[1] for line in s.vm("doctor").out.splitlines() if line[0] != " "], names)
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        print("   skipped: the host's files cannot be hidden without root")
+        return
+    cpu, line, empty = (os.path.join(s.top, n) for n in ("cpuinfo", "line", "empty"))
+    os.mkdir(empty)
+    for flags, vmx, health, text in (("fpu vmx popcnt", "ept unrestricted_guest", "ok", "VT-x, second level page tables, POPCNT"),
+                                     ("fpu vmx", "vnmi", "warning", "and no POPCNT"), ("fpu svm npt popcnt", "", "ok", "AMD-V"),
+                                     ("fpu svmx npt", "", None, "neither VT-x (vmx) nor AMD-V (svm)")):
+        s.write(cpu, f"processor\t: 0\nflags\t\t: {flags}\nvmx flags\t: {vmx}\n")
+        found = doctor(s, ("/proc/cpuinfo", cpu))[1]["processor"]
+        true(health in (None, found["health"]) and text in found["cause"], found)
+    status, found = doctor(s, *([("/dev/kvm", "/dev/null")] if os.path.exists("/dev/kvm") else []))
+    eq((status, found["kvm"]["health"], found["kvm"]["effect"]), (6, "bad", "no guest can start"))
+    s.write(line, "MemTotal: 9 kB\nMemAvailable:   1024 kB\n")
+    found = doctor(s, ("/proc/meminfo", line))[1]["memory"]
+    eq((found["health"], found["cause"]), ("warning", "1 MiB are free"))
+    for folder in ("/usr/share/qemu/firmware", "/etc/qemu/firmware"):
+        if os.path.isdir(folder):
+            status, found = doctor(s, (folder, empty))
+            eq((status, found["firmware"]["health"], found["firmware"]["fix"]), (6, "bad", "apt install ovmf"))
+            break
+    s.env["VM_DIR"] = s.top + "/none"
+    eq(doctor(s)[1]["disk"]["fix"], "'vm init' makes it")
 
 
 if __name__ == "__main__":

@@ -194,6 +194,8 @@ static const struct verb verbs[] = {
 	{ "passthru", verb_passthru, NEED_STORE, "passthru",
 	  "not there yet: khyve has no VFIO device model", VERB_HIDDEN },
 	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL, VERB_HIDDEN },
+	{ "doctor", verb_doctor, NEED_CONFIG, "doctor [--json]", "--json  for programs",
+	  VERB_OURS },
 	{ "explain", verb_explain, NEED_NOTHING, "explain [--json] [CODE]", "--json  for programs",
 	  VERB_OURS },
 	{ "version", verb_version, NEED_NOTHING, "version", NULL },

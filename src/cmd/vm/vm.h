@@ -82,6 +82,7 @@ int verb_up(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
+int verb_doctor(struct vm *vm, int argc, char **argv);
 int verb_explain(struct vm *vm, int argc, char **argv);
 int verb_get(struct vm *vm, int argc, char **argv);
 int verb_set(struct vm *vm, int argc, char **argv);
