@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,4 +148,23 @@ int prog_run(const char *const *argv, const char *input, char **out, struct err 
 	else
 		free(text);
 	return r > 0 ? -EIO : r;
+}
+
+int prog_show(const char *const *argv, struct err *err)
+{
+	char path[PATH_MAX];
+	int status, r = prog_find(argv[0], path, sizeof(path));
+	pid_t pid;
+
+	if (r < 0)
+		return err_set(err, r, "the program %s is not installed", argv[0]);
+	r = posix_spawn(&pid, path, NULL, NULL, (char *const *)argv, environ);
+	if (r)
+		return err_set(err, -r, "cannot run %s: %s", argv[0], strerror(r));
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return err_set(err, -errno, "cannot wait for %s: %s", argv[0],
+				       strerror(errno));
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

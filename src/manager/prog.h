@@ -18,6 +18,11 @@ int prog_find(const char *name, char *out, size_t size);
  * failed, and err has the first line of what it said.
  */
 int prog_run(const char *const *argv, const char *input, char **out, struct err *err);
+/*
+ * Runs a program with our own standard input, output and errors, which are for the person. Returns its
+ * exit status. -ENOENT: it is not installed.
+ */
+int prog_show(const char *const *argv, struct err *err);
 /* The same, but returns the exit status, and *out is set whatever that is. */
 int prog_status(const char *const *argv, const char *input, char **out, struct err *err);
 

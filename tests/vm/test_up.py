@@ -105,7 +105,7 @@ def test_file(s):
            f"  * found guest in {s.path('web')}\n  * booting...\n"
            "wait    until it can be logged into; 'vm console web' shows what it does\n"
            f"ready   vm ssh web   (user {USER})   vm console web   vm stop web\n")
-        eq(s.vm("ssh", "web", "exit 3").status, 3)
+        eq(s.vm("ssh", "web", "exit 9").status, 9)
         eq(os.stat(s.path("web/disk0.img")).st_size, 4 << 20)
         eq(open(s.path("web/disk0.img"), "rb").read(len(IMAGE)), IMAGE)
         match(s.read(s.path("web/.cloud-init/user-data")), "  - 'ssh-ed25519 .* khyve'")

@@ -69,6 +69,15 @@ static const struct verb verbs[] = {
 	{ "rollback", verb_rollback, NEED_CHANGE, "rollback [-r] NAME@SNAPSHOT",
 	  "-r  remove the snapshots that are newer" },
 	{ "clone", verb_clone, NEED_CHANGE, "clone NAME[@SNAPSHOT] NEWNAME", NULL },
+	{ "migrate", verb_migrate, NEED_CHANGE,
+	  "migrate [-1|-2] [-tnx] [-r NEWNAME] [-d STORE] NAME HOST",
+	  "-1          only copy what there is now; the guest runs on\n"
+	  "-2          stop it and copy the rest\n"
+	  "-t          copy twice before it is stopped\n"
+	  "-n          do not start it on the other host\n"
+	  "-x          move it to the trash here when it is there\n"
+	  "-r NEWNAME  its name there\n"
+	  "-d STORE    the datastore there" },
 	{ "install", verb_install, NEED_CHANGE,
 	  "install [-fi] [--wait [--timeout SECONDS]] NAME ISO",
 	  "-f  stay in the foreground, serial port on this terminal\n"
@@ -193,6 +202,8 @@ static const struct verb verbs[] = {
 	  "-f  no error if there is no saved state, which there never is yet", VERB_HIDDEN },
 	{ "passthru", verb_passthru, NEED_STORE, "passthru",
 	  "not there yet: khyve has no VFIO device model", VERB_HIDDEN },
+	{ "_receive", verb_receive, NEED_CHANGE, "_receive begin|end|start [-d STORE] NAME [OLD]",
+	  NULL, VERB_HIDDEN },
 	{ "_run", verb_run, NEED_CONFIG, "_run [-fa] [-r FD] NAME [ISO]", NULL, VERB_HIDDEN },
 	{ "doctor", verb_doctor, NEED_CONFIG, "doctor [--json]", "--json  for programs",
 	  VERB_OURS },

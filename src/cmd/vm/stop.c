@@ -93,8 +93,7 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 	return r < 0 ? ui_error("%s (pid %d) does not end", g->name, (int)state->pid) : 0;
 }
 
-/* Presses the power button. */
-static int press(const struct guest *g)
+int vm_press(const struct guest *g)
 {
 	char flag[PATH_MAX];
 	struct err err;
@@ -123,7 +122,7 @@ static int stop_one(const struct vm *vm, const char *name)
 	}
 	printf("Sending ACPI shutdown to %s\n", name);
 	fflush(stdout);
-	return press(&g);
+	return vm_press(&g);
 }
 
 /* Waits until the end of time_ns for a guest that was told to stop. */
@@ -219,7 +218,7 @@ static int press_named(const struct vm *vm, const char *name)
 {
 	struct guest g;
 
-	return store_find(&vm->store, name, &g) < 0 ? 0 : press(&g);
+	return store_find(&vm->store, name, &g) < 0 ? 0 : vm_press(&g);
 }
 
 static int press_all(const struct fleet *f, bool force)

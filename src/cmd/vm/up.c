@@ -5,13 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "manager/catalogue.h"
@@ -129,20 +127,12 @@ static int fetch(struct up *u, const char *url, const char *checksum, struct err
 static int run_script(const char *script, const char *out)
 {
 	const char *const argv[] = { "bash", script, out, NULL };
-	char bash[PATH_MAX];
-	int status = -1;
-	pid_t pid;
+	struct err err;
+	int r = prog_show(argv, &err);
 
-	if (prog_find("bash", bash, sizeof(bash)) < 0)
-		return ui_error("the program bash is not installed");
-	status = posix_spawn(&pid, bash, NULL, NULL, (char *const *)argv, environ);
-	if (status)
-		return ui_error("cannot run %s: %s", script, strerror(status));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0
-		       ? 0
-		       : ui_error("the image was not built; what stands above says why");
+	if (r < 0)
+		return ui_error("%s", err.text);
+	return r ? ui_error("the image was not built; what stands above says why") : 0;
 }
 
 static bool find_built(struct up *u)

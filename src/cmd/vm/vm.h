@@ -79,6 +79,8 @@ int verb_ssh(struct vm *vm, int argc, char **argv);
 int verb_exec(struct vm *vm, int argc, char **argv);
 int verb_cp(struct vm *vm, int argc, char **argv);
 int verb_up(struct vm *vm, int argc, char **argv);
+int verb_migrate(struct vm *vm, int argc, char **argv);
+int verb_receive(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
@@ -167,6 +169,8 @@ int vm_wait_login(struct vm *vm, const char *name, unsigned seconds);
 /* Where vm ssh looks for a key besides the caller's, in the store. */
 #define VM_KEY_DIR ".config/ssh"
 #define VM_KEY VM_KEY_DIR "/id_ed25519"
+/* Presses the power button, as vm stop does. Returns the exit status. */
+int vm_press(const struct guest *g);
 /* Starts a guest in the background, as vm start does. Returns the exit status. */
 int vm_start(struct vm *vm, const char *name);
 /* Forwards a port, in the guest's file and at once. */
