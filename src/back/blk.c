@@ -9,6 +9,7 @@
 
 #include "back/blk_priv.h"
 #include "util/checked.h"
+#include "util/err.h"
 #include "util/log.h"
 
 static bool blk_writes(const struct blk_req *r)
@@ -218,6 +219,27 @@ void blk_set_batch(struct blk *b, void (*enter)(void *), void (*leave)(void *), 
 void blk_stats_get(const struct blk *b, struct blk_stats *out)
 {
 	*out = b->stats;
+}
+
+int blk_grow(struct blk *b, struct err *err)
+{
+	const char *path = b->info.path ? b->info.path : "the disk";
+	uint64_t size;
+	int r;
+
+	if (!b->ops->size)
+		return err_set(err, -EOPNOTSUPP, "%s does not change its size", path);
+	r = b->ops->size(b, &size);
+	if (r < 0)
+		return err_set(err, r, "%s: cannot get its size: %s", path, strerror(-r));
+	size -= size % b->info.sector;
+	if (size < b->info.size)
+		return err_set(err, -EINVAL,
+			       "%s has become smaller, from %llu to %llu bytes; the guest was not "
+			       "told, and what is missing is gone",
+			       path, (unsigned long long)b->info.size, (unsigned long long)size);
+	b->info.size = size;
+	return 0;
 }
 
 bool blk_failed(const struct blk *b)

@@ -19,7 +19,7 @@ struct loop;
  * are asynchronous, vectored and batched; every accepted request completes exactly once, on the loop's thread, never
  * inside blk_submit. The caller owns the request and its iovecs until done.
  *
- * Rules kept by every engine: the size is fixed at open and no request changes it; short transfers are continued;
+ * Rules kept by every engine: the size is fixed at open and no request changes it (blk_grow does); short transfers are continued;
  * reads past a truncated end give an error; a failed flush or FUA write makes all later flushes and writes fail with
  * -EIO until blk_clear_error() ("sticky", as the kernel forgets the error after reporting it once).
  *
@@ -125,6 +125,12 @@ void blk_submit(struct blk *b, struct blk_req *const *reqs, size_t n);
  * enter(arg); done...done; leave(arg).
  */
 void blk_set_batch(struct blk *b, void (*enter)(void *), void (*leave)(void *), void *arg);
+
+/*
+ * Takes over the size that the image has now, which must not be smaller: 0, or -errno and err set. Loop's thread; the
+ * owner tells its guest.
+ */
+int blk_grow(struct blk *b, struct err *err);
 
 struct blk_stats {
 	uint64_t accepted, completed, failed;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "back/blk_priv.h"
@@ -85,9 +86,21 @@ static void fault_close(struct blk *b)
 	free(d);
 }
 
+static int fault_size(const struct blk *b, uint64_t *size)
+{
+	struct blk *inner = container_of(b, struct blk_fault_disk, b)->inner;
+	int r = inner->ops->size ? inner->ops->size(inner, size) : -EOPNOTSUPP;
+
+	if (r == 0)
+		(void)blk_grow(inner, NULL); /* the outer disk tells what is wrong */
+	return r;
+}
+
 struct blk *blk_open_fault(struct loop *l, struct blk *inner)
 {
-	static const struct blk_ops ops = { .submit = fault_submit, .close = fault_close };
+	static const struct blk_ops ops = { .submit = fault_submit,
+					    .close = fault_close,
+					    .size = fault_size };
 	struct blk_fault_disk *d;
 
 	if (!inner)

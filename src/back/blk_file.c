@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -410,10 +413,25 @@ static void file_close(struct blk *b)
 	free(f);
 }
 
+static int file_size(const struct blk *b, uint64_t *size)
+{
+	const struct blk_file *f = container_of(b, struct blk_file, b);
+	struct stat st;
+
+	if (fstat(f->image.fd, &st) < 0)
+		return -errno;
+	if (S_ISBLK(st.st_mode))
+		return ioctl(f->image.fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
 struct blk *blk_file_new(struct loop *l, const struct blk_image *image, const struct blk_info *info,
 			 const struct blk_spec *spec, struct err *err)
 {
-	static const struct blk_ops ops = { .submit = file_submit, .close = file_close };
+	static const struct blk_ops ops = { .submit = file_submit,
+					    .close = file_close,
+					    .size = file_size };
 	struct blk_file *f = calloc(1, sizeof(*f));
 
 	assert(f); /* a start-time allocation of a few hundred bytes */

@@ -12,6 +12,8 @@ struct blk_ops {
 	/* A request that passed the checks of blk_submit(). Answered through blk_done(), not inside. */
 	void (*submit)(struct blk *b, struct blk_req *r);
 	void (*close)(struct blk *b); /* frees the instance; nothing is in flight */
+	/* How large the image is now. NULL: its size is what it is. */
+	int (*size)(const struct blk *b, uint64_t *size);
 };
 
 /* First member of every engine's instance. Loop's thread only. */

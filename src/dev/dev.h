@@ -51,6 +51,9 @@ struct env_ops {
 	void (*disk_trouble)(const struct env *env);
 };
 
+/* What is wanted of a CD drive. EJECT asks a guest that has locked the tray, FORCE takes the disc out all the same. */
+enum dev_tray { DEV_TRAY_LOOK, DEV_TRAY_EJECT, DEV_TRAY_FORCE, DEV_TRAY_INSERT };
+
 /* A model: one const instance each, listed in hw/table.c. All calls are made with the device lock held. */
 struct dev_ops {
 	const char *model; /* value of the .device key: "nvme" */
@@ -76,6 +79,11 @@ struct dev_ops {
 	 * In every state. NULL: no network card.
 	 */
 	bool (*link)(struct dev *d, int plug);
+	/* A disk of dev_disk() has grown: tells the guest. NULL: this model's disks do not. */
+	void (*grown)(struct dev *d, struct blk *disk);
+	/* dev_tray() of the model's drive-th CD drive, -ENOENT without a text: there are fewer. NULL: has none. */
+	int (*tray)(struct dev *d, unsigned int drive, enum dev_tray what, const char *path,
+		    struct err *err);
 	/* Adds the device's objects to the DSDT. May be NULL. */
 	void (*acpi)(const struct dev *d, struct aml *aml);
 };
@@ -119,6 +127,12 @@ void dev_resume(struct dev *d);
 void dev_reset(struct dev *d);
 /* ops->link, which must exist. Loop's thread. */
 bool dev_link(struct dev *d, int plug);
+
+/* The n-th disk takes over its image's new size. 0, or -errno and err set. Loop's thread. */
+int dev_grow(struct dev *d, unsigned int n, struct err *err);
+/* 1: there is a disc in the drive now, 0: there is none, -ENOENT: no such drive, or -errno and err set. Loop's thread. */
+int dev_tray(struct dev *d, unsigned int drive, enum dev_tray what, const char *path,
+	     struct err *err);
 
 /* --- for models --- */
 /* Said by the model once it has nothing in flight after pause. */
@@ -212,6 +226,8 @@ struct dev_net_events {
 struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
 			 const struct dev_net_events *ev, struct err *err);
 
+/* Closes one before fini; nothing may be in flight. NULL is fine. */
+void dev_blk_close(struct dev *d, struct blk *disk);
 /* The n-th disk that the model has opened, NULL: there are fewer. Loop's thread. */
 struct blk *dev_disk(struct dev *d, unsigned int n);
 

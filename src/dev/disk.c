@@ -52,6 +52,49 @@ struct blk *dev_blk_open(struct dev *d, const struct blk_spec *spec,
 	return blk;
 }
 
+void dev_blk_close(struct dev *d, struct blk *disk)
+{
+	struct dev_batch *b, *next;
+
+	if (!disk)
+		return;
+	blk_close(disk);
+	list_for_each_safe(b, next, &d->batches, link) {
+		if (b->disk != disk)
+			continue;
+		list_remove(&b->link);
+		free(b);
+	}
+}
+
+int dev_grow(struct dev *d, unsigned int n, struct err *err)
+{
+	struct blk *disk = dev_disk(d, n);
+	int r;
+
+	if (!disk || !d->ops->grown)
+		return err_set(err, -EOPNOTSUPP, "%s: its disks keep their size", d->name);
+	dev_lock_on_loop(d);
+	r = blk_grow(disk, err);
+	if (r == 0)
+		d->ops->grown(d, disk);
+	dev_unlock(d);
+	return r;
+}
+
+int dev_tray(struct dev *d, unsigned int drive, enum dev_tray what, const char *path,
+	     struct err *err)
+{
+	int r;
+
+	if (!d->ops->tray)
+		return -ENOENT;
+	dev_lock_on_loop(d);
+	r = d->ops->tray(d, drive, what, path, err);
+	dev_unlock(d);
+	return r;
+}
+
 struct blk *dev_disk(struct dev *d, unsigned int n)
 {
 	struct dev_batch *b;

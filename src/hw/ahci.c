@@ -429,7 +429,7 @@ static void abar_write(struct dev *d, uint64_t offset, unsigned int size, uint64
 
 /* --- life cycle --- */
 
-static void ahci_work(struct dev *d)
+void ahci_work(struct dev *d)
 {
 	ahci_run(ahci_of(d));
 }
@@ -552,6 +552,27 @@ static void ahci_resume(struct dev *d)
 	dev_post(&ahci_of(d)->work);
 }
 
+/* The guest sees it when it looks: at the next reset of the port, or when told to rescan. */
+static void ahci_grown(struct dev *d, struct blk *disk)
+{
+	struct ahci *h = ahci_of(d);
+
+	for (unsigned int i = 0; i < h->ports; i++)
+		if (h->port[i].disk == disk)
+			h->port[i].info.size = blk_info_get(disk)->size;
+}
+
+static int ahci_tray(struct dev *d, unsigned int drive, enum dev_tray what, const char *path,
+		     struct err *err)
+{
+	struct ahci *h = ahci_of(d);
+
+	for (unsigned int i = 0; i < h->ports; i++)
+		if (h->port[i].present && h->port[i].cd && drive-- == 0)
+			return ahci_atapi_tray(&h->port[i], what, path, err);
+	return -ENOENT;
+}
+
 static void ahci_reset(struct dev *d)
 {
 	struct ahci *h = ahci_of(d);
@@ -594,5 +615,7 @@ const struct dev_ops ahci_ops = {
 	.pause = ahci_pause,
 	.resume = ahci_resume,
 	.reset = ahci_reset,
+	.grown = ahci_grown,
+	.tray = ahci_tray,
 	.fini = ahci_fini,
 };

@@ -8,6 +8,7 @@
 #include "hw/ahci_priv.h"
 #include "util/bytes.h"
 #include "util/checked.h"
+#include "util/err.h"
 #include "util/log.h"
 #include "util/macros.h"
 
@@ -47,7 +48,7 @@ void ahci_atapi_reset(struct ahci_port *p)
 {
 	p->sense = SENSE_NONE;
 	p->locked = false;
-	p->medium_changed = false;
+	p->medium_changed = p->eject_wanted = p->medium_removed = false;
 }
 
 static void good(struct ahci_req *r)
@@ -395,7 +396,9 @@ static void get_event_status(struct ahci_req *r)
 	b[3] = 0x10; /* supported classes */
 	if (r->acmd[4] & 0x10) {
 		b[2] = 0x04;
-		b[4] = p->medium_changed ? 0x02 : 0; /* new media */
+		/* asked to eject, new media, removed */
+		b[4] = p->eject_wanted ? 0x01 : p->medium_changed ? 0x02 : p->medium_removed * 3;
+		p->eject_wanted = p->medium_removed = false;
 		b[5] = p->medium ? 0x02 : p->disk ? 0x01 : 0; /* present, or the tray is open */
 		n = 8;
 	} else {
@@ -403,6 +406,45 @@ static void get_event_status(struct ahci_req *r)
 	}
 	put_be16(b, (uint16_t)(n - 2));
 	reply(r, b, n, get_be16(r->acmd + 7));
+}
+
+static int tray_insert(struct ahci_port *p, const char *path, struct err *err)
+{
+	const struct blk_spec spec = { .path = (char *)(uintptr_t)path, .ro = true };
+	struct blk *disk;
+
+	if (p->medium)
+		return err_set(err, -EBUSY, "there is a disc in the drive; eject it first");
+	disk = dev_blk_open(&p->hba->fn.dev, &spec, ahci_work, err);
+	if (!disk)
+		return -EIO;
+	dev_blk_close(&p->hba->fn.dev, p->disk);
+	p->disk = disk;
+	p->info = *blk_info_get(disk);
+	p->medium = p->medium_changed = true;
+	return 1;
+}
+
+int ahci_atapi_tray(struct ahci_port *p, enum dev_tray what, const char *path, struct err *err)
+{
+	if (what == DEV_TRAY_LOOK)
+		return p->medium;
+	if (p->in_flight)
+		return err_set(err, -EBUSY, "the guest is reading from the drive; try again");
+	if (what == DEV_TRAY_INSERT)
+		return tray_insert(p, path, err);
+	if (p->locked && p->medium && what == DEV_TRAY_EJECT) {
+		p->eject_wanted = true;
+		return err_set(err, -EBUSY,
+			       "the guest has locked the drive; it has been asked to eject the "
+			       "disc, or take it out by force");
+	}
+	p->medium_removed = p->medium;
+	p->medium = p->medium_changed = p->locked = false;
+	dev_blk_close(&p->hba->fn.dev, p->disk);
+	p->disk = NULL;
+	p->info = (struct blk_info){ .sector = 512, .physical_sector = 512 };
+	return 0;
 }
 
 /* s6.11 */

@@ -115,6 +115,7 @@ struct ahci_port {
 	uint8_t ncq_log[16]; /* the start of log page 10h */
 	struct ahci_sense sense;
 	bool medium, locked, medium_changed;
+	bool eject_wanted, medium_removed; /* to be told by GET EVENT STATUS */
 	uint8_t *buf; /* AHCI_BUF bytes */
 
 	struct ahci_req *reqs; /* AHCI_SLOTS */
@@ -170,5 +171,8 @@ void ahci_atapi_command(struct ahci_req *r);
 void ahci_identify(struct ahci_req *r);
 void ahci_ata_reset(struct ahci_port *p);
 void ahci_atapi_reset(struct ahci_port *p);
+/* As dev_tray(). */
+int ahci_atapi_tray(struct ahci_port *p, enum dev_tray what, const char *path, struct err *err);
+void ahci_work(struct dev *d);
 
 #endif

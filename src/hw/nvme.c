@@ -505,6 +505,17 @@ static void nvme_reset(struct dev *d)
 	n->unreliable = false;
 }
 
+/* s5.2: the guest asks for the list of changed namespaces, and identifies them again. */
+static void nvme_grown(struct dev *d, struct blk *disk)
+{
+	struct nvme *n = nvme_of(d);
+
+	n->blocks = blk_info_get(disk)->size >> n->block_shift;
+	n->ns_changed = 1;
+	nvme_event(n, NVME_EVENT_NS_CHANGED);
+	dev_post(&n->kick);
+}
+
 static const char *const dsm_choices[] = { "auto", "enable", "disable", NULL };
 
 #define KEY_NUMBER(member, default_, min_, max_, help_)                                          \
@@ -545,5 +556,6 @@ const struct dev_ops nvme_ops = {
 	.pause = nvme_pause,
 	.resume = nvme_resume,
 	.reset = nvme_reset,
+	.grown = nvme_grown,
 	.fini = nvme_fini,
 };

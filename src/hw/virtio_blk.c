@@ -565,6 +565,15 @@ static void vblk_resume(struct dev *d)
 	virtio_resume(virtio_of(d));
 }
 
+/* s5.2.5: the capacity is read again at an interrupt for the configuration. */
+static void vblk_grown(struct dev *d, struct blk *disk)
+{
+	struct vblk *b = vblk_of(virtio_of(d));
+
+	b->info.size = blk_info_get(disk)->size;
+	virtio_config_changed(&b->v);
+}
+
 static const struct conf_key vblk_keys[] = {
 	BLK_SPEC_KEYS(struct vblk_conf, blk),
 	{ .name = "ser",
@@ -595,5 +604,6 @@ const struct dev_ops virtio_blk_ops = {
 	.pause = vblk_pause,
 	.resume = vblk_resume,
 	.reset = vblk_reset,
+	.grown = vblk_grown,
 	.fini = vblk_fini,
 };

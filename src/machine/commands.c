@@ -198,6 +198,8 @@ const struct control_cmd machine_commands[] = {
 	{ "poweroff", "press the ACPI power button", cmd_poweroff },
 	{ "quit", "switch off at once", cmd_quit },
 	{ "link", "network cards; CARD up|down: plug the cable in or pull it", cmd_link },
+	{ "disk", "disks; NAME grow: take over the image's new size", machine_cmd_disk },
+	{ "cd", "DRIVE look|eject|force, or DRIVE insert PATH: change the disc", machine_cmd_cd },
 	{ "log-level", "show or set: error, warn, info, debug", cmd_log_level },
 	{ "events", "report state changes on this connection", cmd_events },
 	{ "help", "this list", cmd_help },

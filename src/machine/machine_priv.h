@@ -131,6 +131,10 @@ bool machine_trouble(struct machine *m, struct dev **dev, struct blk_trouble *ou
 void machine_disks_retry(struct machine *m);
 void machine_disks_give_up(struct machine *m);
 
+/* disks.c: commands of the control socket */
+int machine_cmd_disk(void *arg, struct control_client *c, const char *operand, struct err *err);
+int machine_cmd_cd(void *arg, struct control_client *c, const char *operand, struct err *err);
+
 /* commands.c */
 extern const struct control_cmd machine_commands[];
 

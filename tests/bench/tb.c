@@ -339,11 +339,13 @@ static void clear_disk(struct tb *tb, unsigned int n)
 {
 	struct blk *b = tb->disks[n];
 	struct blk_req zero = { .op = BLK_WRITE_ZEROES,
-				.len = blk_info_get(b)->size,
+				.len = b ? blk_info_get(b)->size : 0,
 				.done = disk_done },
 		       *list = &zero;
 	struct blk_stats s;
 
+	if (!b)
+		return;
 	blk_stats_get(b, &s);
 	if (s.write_bytes == tb->written[n])
 		return;
@@ -416,6 +418,11 @@ struct blk *tb_disk(struct tb *tb, unsigned int n)
 	return n < tb->ndisks ? tb->disks[n] : NULL;
 }
 
+void tb_forget_disk(struct tb *tb, unsigned int n)
+{
+	tb->disks[n] = NULL;
+}
+
 struct chr *tb_chr(struct tb *tb, unsigned int n)
 {
 	return n < tb->nchrs ? tb->chrs[n] : NULL;
@@ -427,8 +434,10 @@ void tb_fault(struct tb *tb, unsigned int n, const struct blk_fault *f)
 
 	assert(tb->opts.faults && n < tb->ndisks);
 	blk_fault_set(tb->disks[n], f ? f : &none);
-	if (!f)
-		blk_fault_release(tb->disks[n], 0, SIZE_MAX);
+	if (f)
+		return;
+	blk_fault_release(tb->disks[n], 0, SIZE_MAX);
+	blk_retry(tb->disks[n]);
 }
 
 void tb_release_all(struct tb *tb)
@@ -436,7 +445,8 @@ void tb_release_all(struct tb *tb)
 	if (!tb->opts.faults)
 		return;
 	for (unsigned int i = 0; i < tb->ndisks; i++)
-		tb_fault(tb, i, NULL);
+		if (tb->disks[i])
+			tb_fault(tb, i, NULL);
 	for (unsigned int i = 0; i < tb->nnets; i++)
 		tb_net_fault(tb, i, NULL);
 	tb_run(tb);
@@ -445,9 +455,10 @@ void tb_release_all(struct tb *tb)
 bool tb_balanced(struct tb *tb)
 {
 	for (unsigned int i = 0; i < tb->ndisks; i++) {
-		struct blk_stats s;
+		struct blk_stats s = { 0 };
 
-		blk_stats_get(tb->disks[i], &s);
+		if (tb->disks[i])
+			blk_stats_get(tb->disks[i], &s);
 		if (s.accepted != s.completed)
 			return false;
 	}

@@ -148,7 +148,7 @@ struct blk *tb_disk(struct tb *tb, unsigned int n);
 struct chr *tb_chr(struct tb *tb, unsigned int n);
 struct input *tb_input(struct tb *tb);
 struct screen *tb_screen(struct tb *tb);
-/* With faults: the n-th disk fails or holds as told; f NULL: behaves again and releases what it held. */
+/* With faults: the n-th disk fails or holds as told; f NULL: behaves again, releases what it held and tries again what it kept. */
 void tb_fault(struct tb *tb, unsigned int n, const struct blk_fault *f);
 /*
  * Lines: every net that a model opens is one end of a pair, with the queues of its settings; the test holds the other
@@ -174,6 +174,8 @@ int tb_net_take(struct tb *tb, unsigned int n, unsigned int q, struct net_hdr *h
 /* Of the model's line: tx is what the guest sent. */
 struct net_stats tb_net_stats(struct tb *tb, unsigned int n);
 
+/* The model is going to close its n-th disk: the bench is not to look at it any more. */
+void tb_forget_disk(struct tb *tb, unsigned int n);
 /* How often a disk's trouble began or ended since the last call (blk_trouble_get tells which). */
 unsigned int tb_troubles(struct tb *tb);
 

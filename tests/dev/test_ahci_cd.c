@@ -332,6 +332,74 @@ static void test_unknown(void)
 	}
 }
 
+static int tray(enum dev_tray what, const char *path)
+{
+	struct err err = { .text = "" };
+
+	return dev_tray(d, 0, what, path, &err);
+}
+
+static uint8_t media_event(void)
+{
+	CHECK_EQ(packet(P(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), 256), GOOD);
+	return bytes()[4];
+}
+
+/* A person changes the disc while the guest runs. */
+static void test_change(void)
+{
+	const struct blk_fault hold = { .fail_op = -1, .hold = true };
+	const struct tb_fis f = { .cmd = PACKET, .feature = 1, .lba = 0xfffe00 };
+	struct tb_prd prd = { 0, 2048 };
+
+	setup();
+	prd.addr = data;
+	CHECK_EQ(tray(DEV_TRAY_LOOK, NULL), 1);
+	CHECK_EQ(dev_tray(d, 1, DEV_TRAY_LOOK, NULL, NULL), -ENOENT);
+	CHECK_EQ(tray(DEV_TRAY_INSERT, "mem:6M"), -EBUSY);
+	/* in the middle of a read, or locked: not now */
+	tb_fault(tb, 0, &hold);
+	tb_ahci_build(&a, 0, &f, false, &prd, 1);
+	tb_ahci_packet(&a, 0, P(0x28, 0, 0, 0, 0, 0, 0, 0, 1));
+	tb_ahci_issue(&a, 1, false);
+	CHECK_EQ(tray(DEV_TRAY_FORCE, NULL), -EBUSY);
+	tb_fault(tb, 0, NULL);
+	tb_run(tb);
+	CHECK_EQ(packet(P(0x1e, 0, 0, 0, 1), 0), GOOD);
+	CHECK_EQ(media_event(), 0);
+	CHECK_EQ(tray(DEV_TRAY_EJECT, NULL), -EBUSY);
+	CHECK_EQ(media_event(), 1); /* asked once */
+	CHECK_EQ(media_event(), 0);
+	CHECK_EQ(packet(P(0x00), 0), GOOD);
+	tb_forget_disk(tb, 0);
+	CHECK_EQ(tray(DEV_TRAY_FORCE, NULL), 0);
+	CHECK_EQ(tray(DEV_TRAY_LOOK, NULL), 0);
+	CHECK_EQ(media_event(), 3);
+	check_sense(P(0x00), 0, 0x23a00);
+	check_sense(P(0x28, 0, 0, 0, 0, 0, 0, 0, 1), 2048, 0x23a00);
+	/* no such file: nothing changes */
+	CHECK(tray(DEV_TRAY_INSERT, "/nonexistent/disc.iso") < 0);
+	check_sense(P(0x00), 0, 0x23a00);
+	CHECK_EQ(tray(DEV_TRAY_INSERT, "mem:6M"), 1);
+	CHECK_EQ(media_event(), 2);
+	check_sense(P(0x00), 0, 0x62800);
+	CHECK_EQ(packet(P(0x25), 8), GOOD);
+	CHECK_EQ(get_be32(bytes()), 6 * MIB / 2048 - 1);
+	CHECK_EQ(packet(P(0x28, 0, 0, 0, 0xb, 0xff, 0, 0, 1), 2048), GOOD);
+	/* not locked any more; and a drive that was empty from the start takes a disc */
+	tb_forget_disk(tb, 1);
+	CHECK_EQ(tray(DEV_TRAY_EJECT, NULL), 0);
+	CHECK_EQ(tray(DEV_TRAY_EJECT, NULL), 0);
+	setup_conf("port.0.type=cd\n");
+	CHECK_EQ(tray(DEV_TRAY_INSERT, "mem:6M"), 1);
+	check_sense(P(0x00), 0, 0x62800);
+	CHECK_EQ(packet(P(0x25), 8), GOOD);
+	/* it stays over a reboot */
+	CHECK(tb_reset(tb));
+	start();
+	CHECK_EQ(tray(DEV_TRAY_LOOK, NULL), 1);
+}
+
 static void test_tray(void)
 {
 	setup();
@@ -436,6 +504,7 @@ static const struct test_case cases[] = {
 	{ "A-07 MODE SENSE", test_modes },
 	{ "A-07 configuration and status", test_information },
 	{ "A-07 unknown packets", test_unknown },
+	{ "A-07 change of discs", test_change },
 	{ "A-07 tray", test_tray },
 	{ "A-07 eject and reset in a read", test_eject_in_read },
 	{ "A-07 empty drive", test_empty_drive },

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/tb_nvme.h"
 #include "hw/table.h"
@@ -20,9 +22,9 @@ struct fix {
 	struct tb_nvme nv;
 };
 
-static void fix_start(struct fix *f, const char *conf)
+static void fix_start_on(struct fix *f, enum loop_engine engine, const char *conf)
 {
-	const struct tb_opts opts = { .faults = true };
+	const struct tb_opts opts = { .engine = engine, .faults = true };
 	struct err err = { .text = "" };
 
 	f->tb = tb_new(&opts);
@@ -30,6 +32,11 @@ static void fix_start(struct fix *f, const char *conf)
 	if (!f->dev)
 		CHECK_FAIL("%s", err.text);
 	tb_nvme_start(&f->nv, f->dev, 64);
+}
+
+static void fix_start(struct fix *f, const char *conf)
+{
+	fix_start_on(f, LOOP_FAKE, conf);
 }
 
 static void fix_end(struct fix *f)
@@ -274,6 +281,45 @@ static void failed_flush_is_told(void)
 	fix_end(&f);
 }
 
+/* The image has grown: a notice, the list of changed namespaces, and more room. */
+static void image_grows(void)
+{
+	char path[] = "/tmp/khyve-test-XXXXXX", conf[128];
+	int fd = mkstemp(path);
+	const uint8_t *page;
+	struct nvme_cqe e;
+	struct err err;
+	struct fix f;
+
+	CHECK(fd >= 0);
+	CHECK_EQ(ftruncate(fd, MIB), 0);
+	snprintf(conf, sizeof(conf), "path=%s\n", path);
+	fix_start_on(&f, LOOP_EPOLL, conf);
+	unlink(path);
+	page = tb_mem(f.tb, 0x10000, 4096);
+	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x100), 0);
+	event_request(&f);
+	CHECK_EQ(rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0), NVME_SC_LBA_RANGE | NVME_DNR);
+	CHECK_EQ(ftruncate(fd, 3 * MIB), 0);
+	CHECK_EQ(dev_grow(f.dev, 0, &err), 0);
+	tb_run(f.tb);
+	CHECK(tb_nvme_pop(&f.nv, 0, &e));
+	CHECK_EQ(e.dw0, NVME_LOG_CHANGED_NS << 16 | 0 << 8 | 2);
+	tb_nvme_ack(&f.nv, 0);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
+		 0);
+	CHECK_EQ(get_le32(page), 1);
+	CHECK_EQ(get_le32(page + 4), 0);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
+		 0);
+	CHECK_EQ(get_le32(page), 0);
+	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 1, 0, 0), 0);
+	CHECK_EQ(get_le64(page), 3 * MIB / 512);
+	CHECK_EQ(rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0), 0);
+	close(fd);
+	fix_end(&f);
+}
+
 /* --- function level reset --- */
 
 static unsigned int devctl(struct fix *f)
@@ -337,6 +383,7 @@ static const struct test_case cases[] = {
 	{ "coalescing", coalescing },
 	{ "coalescing_per_vector", coalescing_per_vector },
 	{ "failed_flush_is_told", failed_flush_is_told },
+	{ "image_grows", image_grows },
 	{ "g14_function_reset", g14_function_reset },
 };
 

@@ -42,9 +42,9 @@ static void start(uint64_t features, unsigned int queues)
 		tb_irqs(d, q + 1);
 }
 
-static void setup_conf(const char *conf, uint64_t features)
+static void setup_on(enum loop_engine engine, const char *conf, uint64_t features)
 {
-	static const struct tb_opts opts = { .faults = true };
+	const struct tb_opts opts = { .engine = engine, .faults = true };
 	struct err err;
 
 	tb_free(tb);
@@ -53,6 +53,11 @@ static void setup_conf(const char *conf, uint64_t features)
 	if (!d)
 		CHECK_FAIL("%s", err.text);
 	start(features, 1);
+}
+
+static void setup_conf(const char *conf, uint64_t features)
+{
+	setup_on(LOOP_FAKE, conf, features);
 }
 
 static void setup(void)
@@ -492,6 +497,37 @@ static void test_failing_disk(void)
 	check_works();
 }
 
+/* The image has grown: an interrupt for the configuration, and more room. */
+static void test_grows(void)
+{
+	char path[] = "/tmp/khyve-test-XXXXXX", conf[128];
+	int fd = mkstemp(path);
+	struct err err;
+
+	CHECK(fd >= 0);
+	CHECK_EQ(ftruncate(fd, DISK_SIZE), 0);
+	snprintf(conf, sizeof(conf), "path=%s\n", path);
+	setup_on(LOOP_EPOLL, conf, F_FLUSH);
+	unlink(path);
+	CHECK_EQ(request(T_OUT, DISK_SIZE / 512, 512), IOERR);
+	tb_irqs(d, 0);
+	CHECK_EQ(ftruncate(fd, 2 * DISK_SIZE + 100), 0);
+	CHECK_EQ(dev_grow(d, 0, &err), 0);
+	CHECK_EQ(config32(0), 2 * DISK_SIZE / 512);
+	CHECK_EQ(tb_irqs(d, 0), 1);
+	CHECK_EQ(request(T_OUT, DISK_SIZE / 512, 512), OK);
+	CHECK_EQ(request(T_OUT, 2 * DISK_SIZE / 512, 512), IOERR);
+	/* smaller is refused */
+	CHECK_EQ(ftruncate(fd, DISK_SIZE), 0);
+	CHECK_EQ(dev_grow(d, 0, &err), -EINVAL);
+	CHECK(strstr(err.text, "has become smaller"));
+	CHECK_EQ(config32(0), 2 * DISK_SIZE / 512);
+	CHECK_EQ(request(T_IN, 3 * DISK_SIZE / 2 / 512, 512), IOERR);
+	close(fd);
+	setup();
+	CHECK_EQ(dev_grow(d, 0, &err), -EOPNOTSUPP);
+}
+
 /* Without space on the host a write is kept until there is some (on_nospace=pause). */
 static void test_no_space(void)
 {
@@ -842,6 +878,7 @@ static const struct test_case cases[] = {
 	{ "B-09 unknown types", test_unknown },
 	{ "B-10 failing disk", test_failing_disk },
 	{ "no space", test_no_space },
+	{ "I-02 image grows or shrinks", test_grows },
 	{ "B-11 batch", test_batch },
 	{ "B-11 full ring", test_full },
 	{ "B-12 many segments", test_many_segments },

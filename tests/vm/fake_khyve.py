@@ -15,6 +15,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   tells        write to fake.told when it is paused and resumed
   no-pause     refuse that
   starts-paused
+  locked-cd    refuse to eject a disc
   no-space     paused, because the host has no space for a disk
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
@@ -131,6 +132,13 @@ class Fake:
                 os.write(int(fd), VNET_HEADER + bytes.fromhex(frame))
         elif line.startswith("frames "):
             answer = [f"frame={f.hex()}" for f in self.taps[int(line.split()[1])]]
+        elif line.startswith("cd 0 "):
+            with open("fake.cd", "a", encoding="utf-8") as f:
+                f.write(line + "\n")
+            if "locked-cd" in self.mode and line == "cd 0 eject":
+                client.sendall(b"err EBUSY the guest has locked the drive\n")
+                return
+            answer = ["medium=no" if "force" in line or "eject" in line else "medium=yes"]
         elif line == "reset":
             self.resets += 1
         elif line in ("pause", "resume") and "no-pause" not in self.mode:

@@ -371,6 +371,24 @@ def why(s, name="guest"):
     return s.json("why", "why", name)["reason"], s.ok("why", name)
 
 
+def test_cd(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL, mode="locked-cd")
+    match(s.fails("cd", "guest"), "guest does not run; set its disks with 'vm configure guest'")
+    s.write(s.path(".iso/disc.iso"), "x" * 4096)
+    s.ok("start", "guest")
+    eq(s.ok("cd", "guest"), "there is a disc in the drive\n")
+    eq(s.ok("cd", "guest", "insert", "disc.iso"), "")
+    match(s.fails("cd", "guest", "insert", "nothing.iso"), "unable to locate iso file - 'nothing.iso'")
+    match(s.fails("cd", "guest", "eject"), "guest: khyve refuses: EBUSY the guest has locked the drive")
+    eq(s.ok("cd", "-f", "guest", "eject"), "")
+    for wrong in (["guest", "insert"], ["guest", "eject", "x"], ["guest", "burn"], []):
+        s.fails("cd", *wrong)
+    eq(s.read(s.path("guest/fake.cd")).splitlines(),
+       ["cd 0 look", f"cd 0 insert {s.path('.iso/disc.iso')}", "cd 0 eject", "cd 0 force"])
+    s.ok("poweroff", "-f", "guest")
+
+
 def test_why(s):
     s.ok("init")
     s.guest("guest", MINIMAL)

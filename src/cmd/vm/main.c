@@ -110,6 +110,8 @@ static const struct verb verbs[] = {
 	  "-k          switch off those that are not off by then" },
 	{ "console", verb_console, NEED_STORE, "console [-w] NAME [com1|com2]",
 	  "-w  wait for the guest to start" },
+	{ "cd", verb_cd, NEED_CHANGE, "cd [-f] NAME [insert ISO|eject]",
+	  "-f  eject also if the guest has locked the drive", VERB_OURS },
 	{ "iso", verb_iso, NEED_CHANGE,
 	  "iso [-d STORE] [--json]\n"
 	  "iso [-46] [-d STORE] [--sha256 HASH] [--keyring FILE] URL|FILE [CHECKSUM]",

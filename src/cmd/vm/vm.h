@@ -83,6 +83,7 @@ int verb_migrate(struct vm *vm, int argc, char **argv);
 int verb_receive(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
+int verb_cd(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
 int verb_doctor(struct vm *vm, int argc, char **argv);
 int verb_explain(struct vm *vm, int argc, char **argv);
