@@ -16,7 +16,7 @@ demo="ovmf grub-common grub-efi-amd64-bin mtools xorriso busybox-static cpio kmo
 	fdisk dosfstools e2fsprogs efibootmgr nftables qemu-system-x86 linux-image-amd64 linux-headers-amd64
 	tigervnc-viewer vncsnapshot xvfb procps iproute2 dnsmasq-base"
 test="clang clang-format clang-tidy cppcheck libclang-rt-dev mandoc shellcheck acpica-tools
-	valgrind gcovr strace xfsprogs btrfs-progs git imagemagick tightvncpasswd iperf3 iptables qemu-utils
+	valgrind gcovr strace xfsprogs btrfs-progs git imagemagick tightvncpasswd iperf3 iptables zsh fish qemu-utils
 	openssh-client openssh-server mmdebstrap rsync"
 
 # The installer's package carries the release's number in its name.

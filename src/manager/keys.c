@@ -52,6 +52,7 @@ static const char *const used_keys[] = {
 	"on_fault",
 	"priority",
 	"tags",
+	"protect",
 	"ssh_user",
 	"prestart",
 	"poststart",
@@ -141,6 +142,11 @@ static bool key_pattern(const char *key, char *out, size_t size)
 	}
 	out[n] = '\0';
 	return true;
+}
+
+const char *keys_name(size_t i)
+{
+	return i < ARRAY_LEN(used_keys) ? used_keys[i] : NULL;
 }
 
 static bool is_in(const char *pattern, const char *const *list, size_t n)

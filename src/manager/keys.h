@@ -16,6 +16,9 @@ enum keys_kind { KEYS_USED, KEYS_QUIET, KEYS_LATER, KEYS_UNKNOWN };
  */
 enum keys_kind keys_find(const char *key, char *text, size_t size);
 
+/* The keys that have an effect, # for a number; NULL behind the last. */
+const char *keys_name(size_t i);
+
 /*
  * Looks for what a person would want to know about a guest file before the guest starts: unknown
  * keys with the nearest known one, lines that are ignored, keys given twice, keys without effect,

@@ -6,10 +6,13 @@ import json
 import os
 import pty
 import re
+import select
+import shutil
 import subprocess
 import sys
+import time
 
-from harness import HERE, cases_of, eq, match, run, true, valid
+from harness import HERE, PATIENCE, cases_of, eq, match, run, true, until, valid
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 
@@ -120,6 +123,129 @@ def test_doctor(s):
             break
     s.env["VM_DIR"] = s.top + "/none"
     eq(doctor(s)[1]["disk"]["fix"], "'vm init' makes it")
+
+
+def test_protect(s):
+    s.ok("init")
+    s.guest("guest", MINIMAL)
+    s.ok("add", "-d", "disk", "-s", "1M", "guest")
+    s.ok("start", "guest")
+    s.ok("poweroff", "-f", "guest")
+    s.ok("snapshot", "guest@one")
+    before = s.read(s.path("guest/guest.conf"))
+    s.ok("protect", "guest", "on")
+    eq(s.read(s.path("guest/guest.conf")), before + 'protect="yes"\n')
+    s.ok("protect", "guest", "on")
+    for command in (["destroy", "-f", "guest"], ["destroy", "guest"], ["rollback", "guest@one"], ["destroy", "guest@one"],
+                    ["disk", "remove", "-f", "guest", "1"]):
+        r = s.vm(*command, stdin="y\n")
+        eq((r.exact, r.codes, r.err), (4, ["K020"], "vm: ERROR: guest is protected; 'vm protect guest off' allows it\n"),
+           f"{command} {r.out}")
+    s.ok("start", "guest")
+    s.ok("poweroff", "-f", "guest")
+    s.ok("protect", "guest", "off")
+    eq(s.read(s.path("guest/guest.conf")), before)
+    s.ok("destroy", "-f", "guest")
+    match(s.fails("protect", "nobody", "on"), "valid virtual machine")
+    match(s.fails("protect", "guest", status=2), "Usage")
+
+
+def test_units(s):
+    """systemd takes the units, and they give commands that vm has."""
+    folder, there = os.path.join(HERE, "../../dist"), os.path.join(s.top, "units")
+    os.mkdir(there)
+    for name in sorted(n for n in os.listdir(folder) if n.endswith(".service")):
+        text = s.read(os.path.join(folder, name)).replace("@bindir@/vm", os.path.abspath(s.program))
+        s.write(os.path.join(there, name.replace("@.", "@web.")), text)
+        for command in re.findall(r"^Exec(?:Start|Stop)=\S+ (.*)$", text, re.M):
+            # Usage, status 2, would be a command that vm does not know.
+            s.ok("help", command.split()[0])
+    if not shutil.which("systemd-analyze"):
+        print("   skipped: no systemd-analyze")
+        return
+    for name in sorted(os.listdir(there)):
+        p = subprocess.run(["systemd-analyze", "verify", "--man=no", os.path.join(there, name)], capture_output=True, text=True,
+                           check=False, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{there}:"})
+        about = [line for line in p.stderr.splitlines() if "khyve" in line]
+        eq((p.returncode, about), (0, []), f"{name}: {p.stderr}")
+
+
+def candidates(s, line):
+    words = line.split(" ")[1:]
+    return sorted(set(s.ok("_complete", "--", *words).split()))
+
+
+def test_candidates(s):
+    """What may follow, by what there is."""
+    s.ok("init")
+    for name in ("web", "webmail", "db"):
+        s.guest(name, MINIMAL)
+    s.ok("snapshot", "web@one")
+    s.ok("start", "webmail")
+    s.write(s.path(".iso/debian.iso"), "x")
+    s.write(s.path(".config/system.conf"), 'switch_list="public lab"\ntype_public="standard"\ntype_lab="standard"\n')
+    for line, want in (("vm sta", "start startall"), ("vm start we", "web"), ("vm stop ", "webmail"), ("vm info w", "web webmail"),
+                       ("vm install db ", "debian.iso"), ("vm destroy web@", "web@one"), ("vm protect db ", "off on"),
+                       ("vm set db memo", "memory="), ("vm get db disk0_na", "disk0_name"), ("vm add -d ", "disk network"),
+                       ("vm add -d network -s ", "lab public"), ("vm switch des", "destroy"), ("vm switch info p", "public"),
+                       ("vm create -t win", "windows-uefi"), ("vm stopall -", "-f -k -t"), ("vm explain K01", " ".join(
+                           f"K01{n}" for n in range(8))), ("vm start web d", "db"), ("vm frobnicate ", "")):
+        if want:
+            eq(candidates(s, line), want.split(), line)
+    true("_run" not in candidates(s, "vm "), "hidden commands")
+    s.ok("destroy", "db", stdin="y\n")
+    eq(candidates(s, "vm trash restore "), ["db"])
+
+
+def test_shells(s):
+    """Typed in real shells, with the key Tab."""
+    s.ok("init")
+    s.guest("web", MINIMAL)
+    programs = os.path.join(s.top, "programs")
+    os.mkdir(programs)
+    os.symlink(os.path.abspath(s.program), os.path.join(programs, "vm"))
+    folder = os.path.abspath(os.path.join(HERE, "../../completions"))
+    env = {**s.env, "PATH": f"{programs}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "ready> ", "XDG_CONFIG_HOME": s.top}
+    fish = ["fish", "--no-config", "-c", f"source {folder}/vm.fish; complete -C 'vm protect we'; complete -C 'vm protect web '"]
+    if shutil.which("fish"):
+        out = subprocess.run(fish, env=env, capture_output=True, text=True, check=True).stdout
+        eq(out.split(), ["web", "off", "on"], "fish")
+    else:
+        print("   skipped: no fish")
+    for shell, begin in (("bash", ["bash", "--norc", "--noprofile", "-i"]), ("zsh", ["zsh", "-f", "-i"])):
+        if not shutil.which(shell):
+            print(f"   skipped: no {shell}")
+            continue
+        main, side = pty.openpty()
+        p = subprocess.Popen(begin, env=env, cwd=s.top, stdin=side, stdout=side, stderr=side, start_new_session=True)
+        os.close(side)
+        said = ""
+
+        def wait(what, main=main):
+            nonlocal said
+            end = time.time() + 20 * PATIENCE
+            while what not in said:
+                true(time.time() < end and select.select([main], [], [], 20 * PATIENCE)[0], f"{what!r} not in {said!r}")
+                said += os.read(main, 4096).decode(errors="replace")
+            said = said.split(what, 1)[1]
+        load = f"source {folder}/vm.bash" if shell == "bash" else \
+            f"fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -D"
+        os.write(main, f"{load}; echo lo''aded\n".encode())
+        wait("loaded")
+        for typed, key, value in ((b"vm protect we\t on\n", "protect", '"yes"'), (b"vm set we\tmemo\t512M\n", "memory", '"512M"'),
+                                  (b"vm prot\tweb of\t\n", "protect", None)):
+            os.write(main, typed)
+
+            def done(key=key, value=value):
+                m = re.search(f"^{key}=(.*)$", s.read(s.path("web/web.conf")), re.M)
+                return (m[1] if m else None) == value
+            until(done, f"{shell}: {typed}")
+            os.write(main, b"echo ne''xt\n")
+            wait("next")
+        s.ok("set", "web", "memory=256M")
+        os.write(main, b"exit\n")
+        p.wait(20)
+        os.close(main)
 
 
 if __name__ == "__main__":

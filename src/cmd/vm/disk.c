@@ -151,5 +151,7 @@ int verb_disk(struct vm *vm, int argc, char **argv)
 		return VM_FAILED;
 	if (str_u64(argv[2], &n) < 0 || n >= GUEST_DISKS_MAX)
 		return ui_error("'%s' is not the number of a disk", argv[2]);
+	if (remove && vm_protected(&g))
+		return VM_FAILED;
 	return remove ? remove_disk(&g, (unsigned)n, force) : change(&g, (unsigned)n, argv[3]);
 }

@@ -175,7 +175,7 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (strchr(argv[optind], '@'))
 		return vm_destroy_snapshot(vm, argv[optind]);
-	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
+	if (vm_find(vm, argv[optind], &g) || vm_protected(&g) || refuse_running(&g))
 		return VM_FAILED;
 	c = force ? 0 : ui_ask("Are you sure you want to completely remove this virtual machine");
 	if (c)

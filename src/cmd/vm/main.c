@@ -64,6 +64,7 @@ static const struct verb verbs[] = {
 	{ "trash", verb_trash, NEED_CHANGE,
 	  "trash list [--json]\ntrash restore NAME\ntrash empty [-f] [NAME]",
 	  "-f      do not ask\n--json  for programs", VERB_OURS },
+	{ "protect", verb_protect, NEED_CHANGE, "protect NAME on|off", NULL, VERB_OURS },
 	{ "snapshot", verb_snapshot, NEED_CHANGE, "snapshot [-f] NAME[@SNAPSHOT]",
 	  "-f  also of a guest that runs: it is paused for it" },
 	{ "rollback", verb_rollback, NEED_CHANGE, "rollback [-r] NAME@SNAPSHOT",
@@ -211,10 +212,16 @@ static const struct verb verbs[] = {
 	  VERB_OURS },
 	{ "explain", verb_explain, NEED_NOTHING, "explain [--json] [CODE]", "--json  for programs",
 	  VERB_OURS },
+	{ "_complete", verb_complete, NEED_CONFIG, "_complete -- [WORD...]", NULL, VERB_HIDDEN },
 	{ "version", verb_version, NEED_NOTHING, "version", NULL },
 	{ "help", verb_help, NEED_NOTHING, "help [COMMAND]", NULL },
 	{ "usage", verb_help, NEED_NOTHING, "usage", NULL },
 };
+
+const struct verb *vm_verb(size_t i)
+{
+	return i < ARRAY_LEN(verbs) ? &verbs[i] : NULL;
+}
 
 /* Lines of text, each behind an indent. */
 static void print_lines(FILE *f, const char *prefix, const char *text)

@@ -127,7 +127,7 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (!strchr(argv[optind], '@'))
 		return ui_error("a snapshot name must be provided in guest@snapshot format");
-	if (find(vm, argv[optind], &g, &name) || hold(&g, &lock))
+	if (find(vm, argv[optind], &g, &name) || vm_protected(&g) || hold(&g, &lock))
 		return VM_FAILED;
 	warn_custom(&g, "it stays as it is");
 	r = snapshot_rollback(&g, name, newer, ui_progress(&progress, g.name), &err);
@@ -167,7 +167,7 @@ int vm_destroy_snapshot(struct vm *vm, const char *word)
 	const char *name;
 	struct guest g;
 
-	if (find(vm, word, &g, &name))
+	if (find(vm, word, &g, &name) || vm_protected(&g))
 		return VM_FAILED;
 	return snapshot_remove(&g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
 }

@@ -85,6 +85,8 @@ int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_cd(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
+int verb_complete(struct vm *vm, int argc, char **argv);
+int verb_protect(struct vm *vm, int argc, char **argv);
 int verb_doctor(struct vm *vm, int argc, char **argv);
 int verb_explain(struct vm *vm, int argc, char **argv);
 int verb_get(struct vm *vm, int argc, char **argv);
@@ -180,6 +182,10 @@ int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p
 /* " (did you mean 'NAME'?)", or "" if no guest has a name that is near. */
 #define VM_NEAR_SIZE (STORE_NAME_MAX + 32)
 const char *vm_near(const struct vm *vm, const char *name, char out[VM_NEAR_SIZE]);
+/* Whether vm protect keeps the guest from being lost. VM_FAILED: yes, and that was said. */
+int vm_protected(const struct guest *g);
+/* All verbs, one after the other; NULL: no more. */
+const struct verb *vm_verb(size_t i);
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
