@@ -29,7 +29,7 @@ enum {
 #define REPORT_OUTPUT 2
 #define ENDPOINT 0x81
 #define REPORT_MAX 8
-#define QUEUE 16
+#define QUEUE 64 /* a person pastes text */
 
 #define USAGE_ROLL_OVER 1
 #define USAGE_FIRST 4

@@ -202,7 +202,7 @@ static void tablet_flood(void)
 		point(s, i, 1, i & 1);
 	while (report(s, s->tablet, r))
 		n++;
-	CHECK_EQ(n, 16);
+	CHECK_EQ(n, 64);
 	CHECK_EQ(r[0], 1);
 	CHECK_EQ(get_le16(r + 1), 999 * 32767 / 1023);
 	done(s);
