@@ -52,9 +52,10 @@ struct viewer {
 	char name[SERVER_NAME_MAX + 1];
 	unsigned int bytes_pp; /* of Raw and of CPIXEL in ZRLE, both little endian, blue lowest */
 	unsigned int cpixel_bytes;
+	bool tpixel; /* Tight has pixels of three bytes, 0xrrggbb in fb */
 	uint32_t *fb; /* SCREEN_MAX_WIDTH pixels per line */
-	z_stream z;
-	unsigned int n_rects, n_raw, n_zrle, n_size, n_ext_size, n_qemu, n_leds, leds;
+	z_stream z, tight;
+	unsigned int n_rects, n_raw, n_zrle, n_tight, n_size, n_ext_size, n_qemu, n_leds, leds;
 	unsigned int ext_reason, ext_status;
 	uint64_t received;
 };
@@ -252,8 +253,10 @@ BENCH struct viewer *viewer_new(struct bench *b)
 	v->fd = pair[0];
 	v->bytes_pp = 4;
 	v->cpixel_bytes = 3;
+	v->tpixel = true;
 	v->fb = calloc(SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT, 4);
 	CHECK_EQ(inflateInit(&v->z), Z_OK);
+	CHECK_EQ(inflateInit(&v->tight), Z_OK);
 	CHECK(server_add(b->server, pair[1], &from));
 	return v;
 }
@@ -262,6 +265,7 @@ BENCH void viewer_free(struct viewer *v)
 {
 	fd_close(&v->fd);
 	inflateEnd(&v->z);
+	inflateEnd(&v->tight);
 	free(v->fb);
 	free(v);
 }
@@ -574,6 +578,83 @@ BENCH void viewer_pixels_zrle(struct viewer *v, struct rect r)
 	free(plain);
 }
 
+BENCH uint32_t tight_pixel(const struct viewer *v, const uint8_t **p)
+{
+	uint32_t px = 0;
+	unsigned int n = v->tpixel ? 3 : v->bytes_pp;
+
+	for (unsigned int i = 0; i < n; i++)
+		px |= (uint32_t)(*p)[i] << 8 * (v->tpixel ? 2 - i : i);
+	*p += n;
+	return px;
+}
+
+/* len bytes of pixels or indexes, compressed or not (rfbproto 7.7.7). */
+BENCH void tight_data(struct viewer *v, uint8_t *plain, size_t len)
+{
+	size_t packed_len = 0;
+	uint8_t *packed, byte = 0x80;
+
+	if (len < 12) {
+		viewer_recv(v, plain, len);
+		return;
+	}
+	for (unsigned int shift = 0; shift < 21 && byte & 0x80; shift += 7) {
+		byte = (uint8_t)viewer_recv_u8(v);
+		packed_len |= (size_t)(byte & (shift < 14 ? 0x7f : 0xff)) << shift;
+	}
+	packed = malloc(packed_len + 1);
+	viewer_recv(v, packed, packed_len);
+	v->tight.next_in = packed;
+	v->tight.avail_in = (uInt)packed_len;
+	v->tight.next_out = plain;
+	v->tight.avail_out = (uInt)len;
+	CHECK_EQ(inflate(&v->tight, Z_SYNC_FLUSH), Z_OK);
+	CHECK_EQ(v->tight.avail_in, 0);
+	CHECK_EQ(v->tight.avail_out, 0);
+	free(packed);
+}
+
+BENCH void viewer_pixels_tight(struct viewer *v, struct rect r)
+{
+	unsigned int control = viewer_recv_u8(v), size = v->tpixel ? 3 : v->bytes_pp, n = 0;
+	size_t line = (size_t)r.w * size;
+	uint8_t *plain = malloc(line * r.h + 1024);
+	uint8_t colours[256 * 4];
+	uint32_t palette[256] = { 0 };
+	const uint8_t *p = colours, *row = plain;
+
+	if (control == 0x80)
+		n = 1;
+	else if (control == 0x40) {
+		CHECK_EQ(viewer_recv_u8(v), 1);
+		n = viewer_recv_u8(v) + 1;
+		CHECK(n > 1);
+		line = n == 2 ? (r.w + 7) / 8 : r.w;
+	} else {
+		CHECK_EQ(control, 0);
+	}
+	viewer_recv(v, colours, (size_t)n * size);
+	for (unsigned int i = 0; i < n; i++)
+		palette[i] = tight_pixel(v, &p);
+	if (n != 1)
+		tight_data(v, plain, line * r.h);
+	for (unsigned int y = 0; y < r.h; y++, row += line) {
+		p = row;
+		for (unsigned int x = 0; x < r.w; x++) {
+			uint32_t *px = &v->fb[(r.y + y) * SCREEN_MAX_WIDTH + r.x + x];
+
+			if (n == 0)
+				*px = tight_pixel(v, &p);
+			else if (n == 1)
+				*px = palette[0];
+			else
+				*px = palette[n == 2 ? row[x / 8] >> (7 - x % 8) & 1 : row[x]];
+		}
+	}
+	free(plain);
+}
+
 BENCH void viewer_ext_size(struct viewer *v, struct rect r)
 {
 	uint8_t screens[20];
@@ -600,13 +681,17 @@ BENCH void viewer_rect(struct viewer *v)
 	r.h = viewer_recv_u16(v);
 	encoding = (int32_t)viewer_recv_u32(v);
 	v->n_rects++;
-	if (encoding == RFB_ENC_RAW || encoding == RFB_ENC_ZRLE) {
+	if (encoding == RFB_ENC_RAW || encoding == RFB_ENC_ZRLE || encoding == RFB_ENC_TIGHT) {
 		CHECK(r.w > 0 && r.h > 0 && r.x + r.w <= v->width && r.y + r.h <= v->height);
 		if (encoding == RFB_ENC_RAW)
 			viewer_pixels_raw(v, r);
+		else if (encoding == RFB_ENC_TIGHT)
+			viewer_pixels_tight(v, r);
 		else
 			viewer_pixels_zrle(v, r);
-		encoding == RFB_ENC_RAW ? v->n_raw++ : v->n_zrle++;
+		v->n_raw += encoding == RFB_ENC_RAW;
+		v->n_tight += encoding == RFB_ENC_TIGHT;
+		v->n_zrle += encoding == RFB_ENC_ZRLE;
 		return;
 	}
 	switch (encoding) {

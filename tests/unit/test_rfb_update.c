@@ -3,7 +3,8 @@
 /* The RFB server: pictures, sizes, formats, and that no viewer harms another (rows F-01, V-07, V-08, V-10). */
 #include "unit/rfb_bench.h"
 
-static const int32_t zrle[] = { RFB_ENC_ZRLE };
+static const int32_t zrle[] = { RFB_ENC_ZRLE, RFB_ENC_TIGHT };
+static const int32_t tight[] = { RFB_ENC_TIGHT };
 static const int32_t everything[] = { RFB_ENC_ZRLE, RFB_ENC_EXT_DESKTOP_SIZE, RFB_ENC_DESKTOP_SIZE,
 				      RFB_ENC_QEMU_KEYS, RFB_ENC_QEMU_LEDS };
 static const int32_t old_resize[] = { RFB_ENC_ZRLE, RFB_ENC_DESKTOP_SIZE };
@@ -16,16 +17,16 @@ static void set_format(struct viewer *v, const char *format)
 	viewer_send(v, m, sizeof(m));
 }
 
-/* Every kind of picture arrives pixel by pixel, in both encodings, and so do the changes from one to the next. */
+/* Every kind of picture arrives pixel by pixel, in all encodings, and so do the changes from one to the next. */
 static void pictures(void)
 {
-	for (unsigned int encoding = 0; encoding < 2; encoding++) {
+	for (unsigned int encoding = 0; encoding < 3; encoding++) {
 		struct bench *b = bench_new(NULL, 4);
 		struct viewer *v;
 
 		bench_mode(b, 719, 403);
 		v = viewer_ready(b);
-		viewer_encodings(v, zrle, encoding);
+		viewer_encodings(v, encoding == 2 ? tight : zrle, encoding > 0);
 		viewer_request_all(v, false);
 		viewer_update(v);
 		for (unsigned int kind = 0; kind < 5; kind++) {
@@ -34,7 +35,8 @@ static void pictures(void)
 			viewer_update(v);
 			CHECK(viewer_sees_screen(v));
 		}
-		CHECK(encoding ? v->n_zrle > 0 && v->n_raw == 0 : v->n_raw > 0 && v->n_zrle == 0);
+		CHECK((v->n_raw > 0) == (encoding == 0) && (v->n_zrle > 0) == (encoding == 1) &&
+		      (v->n_tight > 0) == (encoding == 2));
 		viewer_free(v);
 		bench_free(b);
 	}
@@ -183,7 +185,10 @@ static void pixel_formats(void)
 	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
 		const struct format *f = &formats[i];
 
-		for (unsigned int encoding = 0; encoding < 2; encoding++) {
+		for (unsigned int encoding = 0; encoding < 3; encoding++) {
+			bool rgb = encoding == 2 && f->bytes == 4 && f->wire[1] == 24;
+			uint32_t white = rgb ? 0xffffff : encoding == 1 ? f->white_c : f->white;
+			uint32_t red = rgb ? 0xff0000 : encoding == 1 ? f->red_c : f->red;
 			struct bench *b = bench_new(NULL, 4);
 			struct viewer *v = viewer_ready(b);
 			const uint32_t *line = v->fb + 40 * SCREEN_MAX_WIDTH;
@@ -191,14 +196,18 @@ static void pixel_formats(void)
 			set_format(v, f->wire);
 			v->bytes_pp = f->bytes;
 			v->cpixel_bytes = f->cpixel_bytes;
-			viewer_encodings(v, zrle, encoding);
+			v->tpixel = rgb;
+			if (encoding == 2)
+				viewer_encodings(v, tight, 1);
+			else
+				viewer_encodings(v, zrle, encoding);
 			bench_fill(b, (struct rect){ 70, 40, 3, 1 }, 0xffffffff);
 			bench_fill(b, (struct rect){ 73, 40, 2, 1 }, 0xffff0000);
 			viewer_refresh(v);
 			CHECK_EQ(line[69], 0);
-			CHECK_EQ(line[70], encoding ? f->white_c : f->white);
-			CHECK_EQ(line[72], encoding ? f->white_c : f->white);
-			CHECK_EQ(line[73], encoding ? f->red_c : f->red);
+			CHECK_EQ(line[70], white);
+			CHECK_EQ(line[72], white);
+			CHECK_EQ(line[73], red);
 			CHECK_EQ(line[75], 0);
 			viewer_free(v);
 			bench_free(b);

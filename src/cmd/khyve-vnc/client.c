@@ -262,5 +262,6 @@ void client_free(struct client *c)
 	loop_post_cancel(&c->work);
 	close(fd);
 	zrle_free(c->zrle);
+	tight_free(c->tight);
 	free(c);
 }

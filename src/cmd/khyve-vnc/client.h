@@ -40,7 +40,7 @@ enum client_state {
 
 /* What the viewer's SetEncodings allows. */
 struct client_caps {
-	bool zrle, resize, ext_resize, qemu_keys, leds;
+	bool zrle, tight, resize, ext_resize, qemu_keys, leds;
 };
 
 /* Pseudo rectangles that go out with the next update. */
@@ -75,6 +75,7 @@ struct client {
 	struct client_caps caps;
 	struct client_notices notices;
 	struct zrle *zrle;
+	struct tight *tight;
 
 	unsigned int width, height; /* the viewer's idea of the screen */
 	struct damage damage; /* differs from what the viewer has */

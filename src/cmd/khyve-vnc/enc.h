@@ -9,6 +9,7 @@
 #include "cmd/khyve-vnc/damage.h"
 
 struct pixel_conv;
+struct tight;
 struct view;
 struct zrle;
 
@@ -25,5 +26,11 @@ void zrle_free(struct zrle *z);
 /* ZRLE (RFC 6143 s7.7.6) with its length in front; dst holds ENC_MAX_SIZE. Bytes written, or -EIO if zlib fails. */
 int zrle_encode(struct zrle *z, const struct view *v, const struct pixel_conv *p,
 		const struct rect *r, uint8_t *dst);
+
+/* The same for Tight (rfbproto 7.7.7), without JPEG. */
+struct tight *tight_new(void);
+void tight_free(struct tight *t);
+int tight_encode(struct tight *t, const struct view *v, const struct pixel_conv *p,
+		 const struct rect *r, uint8_t *dst);
 
 #endif

@@ -90,6 +90,7 @@ int pixel_conv_init(struct pixel_conv *p, const uint8_t wire[PIXEL_FORMAT_SIZE])
 	}
 	choose_cpixel(p, wire, mask[0] | mask[1] | mask[2]);
 	pixel_format_native(native);
+	p->tpixel = bpp == 32 && depth == 24 && memcmp(wire + PF_MAX, native + PF_MAX, 6) == 0;
 	p->native =
 		bpp == 32 && !wire[PF_BIG_ENDIAN] && memcmp(wire + PF_MAX, native + PF_MAX, 9) == 0;
 	return 0;

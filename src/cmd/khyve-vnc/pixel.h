@@ -15,6 +15,7 @@ struct pixel_conv {
 	unsigned int cpixel_bytes,
 		cpixel_skip; /* RFC 6143 s7.7.5: part of the pixel that is sent */
 	bool native; /* the viewer's pixels are the screen's */
+	bool tpixel; /* Tight sends red, green and blue (rfbproto 7.7.7) */
 	uint32_t table[3][256]; /* red, green, blue: bits in wire order, ready to be or-ed */
 };
 

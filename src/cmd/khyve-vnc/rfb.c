@@ -186,6 +186,8 @@ static ssize_t handle_encodings(struct client *c, const uint8_t *in, size_t len)
 
 static void add_encoding(struct client *c, int32_t encoding)
 {
+	if (encoding == RFB_ENC_TIGHT)
+		c->caps.tight = true;
 	if (encoding == RFB_ENC_ZRLE)
 		c->caps.zrle = true;
 	if (encoding == RFB_ENC_DESKTOP_SIZE)

@@ -25,6 +25,7 @@ enum { RFB_FRAMEBUFFER_UPDATE = 0 }; /* server to viewer, s7.6.1 */
 
 enum {
 	RFB_ENC_RAW = 0, /* s7.7.1 */
+	RFB_ENC_TIGHT = 7,
 	RFB_ENC_ZRLE = 16, /* s7.7.6 */
 	RFB_ENC_DESKTOP_SIZE = -223, /* s7.8.2 */
 	RFB_ENC_QEMU_KEYS = -258,

@@ -141,6 +141,21 @@ static int put_zrle(struct client *c, const struct rect *r)
 	return len < 0 ? len : 1;
 }
 
+static int put_tight(struct client *c, const struct rect *r)
+{
+	int len;
+
+	if (!c->tight)
+		c->tight = tight_new();
+	if (!c->tight)
+		return -ENOMEM;
+	put_rect(c, r, RFB_ENC_TIGHT);
+	len = tight_encode(c->tight, &c->server->view, &c->conv, r, c->out + c->out_len);
+	if (len > 0)
+		c->out_len += (size_t)len;
+	return len < 0 ? len : 1;
+}
+
 int update_step(struct client *c)
 {
 	struct rect r;
@@ -159,6 +174,8 @@ int update_step(struct client *c)
 	rect_clip(&r, &c->todo_region);
 	if (c->caps.zrle)
 		return put_zrle(c, &r);
+	if (c->caps.tight)
+		return put_tight(c, &r);
 	put_rect(c, &r, RFB_ENC_RAW);
 	c->out_len += enc_raw(&c->server->view, &c->conv, &r, c->out + c->out_len);
 	return 1;
