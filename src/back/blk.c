@@ -25,7 +25,8 @@ static bool blk_transfers(const struct blk_req *r)
 /* True for operations whose failure means that flushed data may be lost. */
 static inline bool blk_durable(const struct blk *b, const struct blk_req *r)
 {
-	return r->op == BLK_FLUSH || (blk_writes(r) && (b->durable || r->flags & BLK_FUA));
+	return r->op == BLK_FLUSH ||
+	       (blk_writes(r) && !b->unsafe && (b->durable || r->flags & BLK_FUA));
 }
 
 /* A durable write that had no space has not got as far as to lose anything: the engines make sure. */
@@ -53,7 +54,7 @@ static bool iov_sum_is(const struct blk_req *r, uint64_t want)
 static int blk_check(const struct blk *b, const struct blk_req *r)
 {
 	if (r->op == BLK_FLUSH) {
-		if (b->info.read_only)
+		if (b->info.read_only || b->unsafe)
 			return 0;
 		return b->failed ? -EIO : 1;
 	}

@@ -63,9 +63,14 @@ struct blk_spec {
 	bool ro;
 	bool nodelete; /* no discard */
 	char *sectorsize; /* "L[/P]" */
+	int cache; /* enum blk_cache */
 	int on_nospace; /* enum blk_on_nospace */
 	int on_error; /* enum blk_on_error */
 };
+
+/* NONE is nocache; UNSAFE: flushes do nothing, so that a crash of the host may lose what the guest has flushed. */
+enum blk_cache { BLK_CACHE_WRITEBACK, BLK_CACHE_NONE, BLK_CACHE_UNSAFE };
+extern const char *const blk_cache_choices[];
 
 /* What becomes of a request that the host has no space for, or that it fails otherwise. */
 enum blk_on_nospace { BLK_NOSPACE_PAUSE, BLK_NOSPACE_ERROR };
@@ -96,6 +101,10 @@ extern const char *const blk_on_nospace_choices[], *const blk_on_error_choices[]
 			     .type = CONF_BOOL, .help = "do not offer discard to the guest"),        \
 		BLK_SPEC_KEY(prefix_, "sectorsize", type_, member_.sectorsize, count_, stride_,      \
 			     .type = CONF_STR, .help = "logical[/physical] sector size in bytes"),   \
+		BLK_SPEC_KEY(                                                                        \
+			prefix_, "cache", type_, member_.cache, count_, stride_,                     \
+			.type = CONF_ENUM, .choices = blk_cache_choices,                             \
+			.help = "writeback (default), none (nocache), or unsafe: no flushes"),       \
 		BLK_SPEC_KEY(                                                                        \
 			prefix_, "on_nospace", type_, member_.on_nospace, count_, stride_,           \
 			.type = CONF_ENUM, .choices = blk_on_nospace_choices,                        \

@@ -114,6 +114,7 @@ struct blk *blk_open_fault(struct loop *l, struct blk *inner)
 	d->f.fail_op = -1;
 	list_init(&d->held);
 	d->b.info = *blk_info_get(inner);
+	d->b.unsafe = inner->unsafe;
 	d->b.on_nospace = inner->on_nospace;
 	d->b.on_error = inner->on_error;
 	blk_init(&d->b, &ops, l);

@@ -55,7 +55,7 @@ static struct blk_file *file_of(struct blk *b)
 
 static bool file_fua(const struct blk_file *f, const struct blk_req *r)
 {
-	return f->b.durable || (r->flags & BLK_FUA);
+	return !f->b.unsafe && (f->b.durable || (r->flags & BLK_FUA));
 }
 
 /* The descriptor that can take this transfer: O_DIRECT wants everything aligned. */

@@ -346,10 +346,19 @@ static struct blk *open_any(struct loop *l, const struct blk_spec *spec, struct 
 
 struct blk *blk_open(struct loop *l, const struct blk_spec *spec, struct err *err)
 {
-	struct blk *b = open_any(l, spec, err);
+	struct blk_spec own = *spec;
+	struct blk *b;
 
+	if (spec->cache == BLK_CACHE_UNSAFE && spec->sync) {
+		err_set(err, -EINVAL, "%s: sync and cache=unsafe exclude each other",
+			spec->path ? spec->path : "disk");
+		return NULL;
+	}
+	own.nocache |= spec->cache == BLK_CACHE_NONE;
+	b = open_any(l, &own, err);
 	if (!b)
 		return NULL;
+	b->unsafe = spec->cache == BLK_CACHE_UNSAFE;
 	b->on_nospace = spec->on_nospace;
 	b->on_error = spec->on_error;
 	b->durable = spec->sync;

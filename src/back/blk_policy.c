@@ -12,6 +12,8 @@
 const char *const blk_on_nospace_choices[] = { "pause", "error", NULL };
 const char *const blk_on_error_choices[] = { "report", "pause", "stop", NULL };
 
+const char *const blk_cache_choices[] = { "writeback", "none", "unsafe", NULL };
+
 static void on_retry(struct loop_timer *t)
 {
 	blk_retry(container_of(t, struct blk, retry));

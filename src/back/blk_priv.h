@@ -24,6 +24,7 @@ struct blk {
 	char *path; /* owned: info.path */
 	struct blk_stats stats;
 	bool failed; /* sticky: a flush or FUA write has failed */
+	bool unsafe; /* nothing is flushed */
 	bool durable; /* every write is durable: it fails as a flush does */
 	void (*enter)(void *), (*leave)(void *);
 	void *batch_arg;

@@ -444,12 +444,15 @@ void tb_release_all(struct tb *tb)
 {
 	if (!tb->opts.faults)
 		return;
-	for (unsigned int i = 0; i < tb->ndisks; i++)
-		if (tb->disks[i])
-			tb_fault(tb, i, NULL);
-	for (unsigned int i = 0; i < tb->nnets; i++)
-		tb_net_fault(tb, i, NULL);
-	tb_run(tb);
+	/* What was held may have failed, and is kept then: twice. */
+	for (int round = 0; round < 2; round++) {
+		for (unsigned int i = 0; i < tb->ndisks; i++)
+			if (tb->disks[i])
+				tb_fault(tb, i, NULL);
+		for (unsigned int i = 0; i < tb->nnets; i++)
+			tb_net_fault(tb, i, NULL);
+		tb_run(tb);
+	}
 }
 
 bool tb_balanced(struct tb *tb)

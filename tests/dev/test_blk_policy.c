@@ -265,6 +265,43 @@ static void flush_fails_beside_kept_write(void)
 	fix_end(&f);
 }
 
+/* cache=unsafe: flushes and durable writes promise nothing, so nothing of theirs can fail. */
+static void cache_unsafe(void)
+{
+	struct nvme_sqe cmd = tb_nvme_rw(NVME_CMD_WRITE, 0, 8, DATA, 0);
+	struct blk_stats s;
+	struct fix f;
+
+	cmd.cdw12 |= NVME_RW_FUA;
+	fix_start(&f, "path=mem:8M\ncache=unsafe\n");
+	fault(&f, BLK_FLUSH, -1, EIO);
+	CHECK_EQ(run(&f, NVME_CMD_FLUSH, 0, 0), 0);
+	fault(&f, BLK_WRITE, 1, EIO);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_WRITE_FAULT);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), 0);
+	blk_stats_get(f.disk, &s);
+	CHECK_EQ(s.failed, 1);
+	fix_end(&f);
+	/* the default: the same failed write is for good */
+	fix_start(&f, NULL);
+	fault(&f, BLK_WRITE, 1, EIO);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_WRITE_FAULT);
+	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_WRITE_FAULT);
+	fix_end(&f);
+}
+
+static void cache_contradiction(void)
+{
+	struct tb *tb = tb_new(NULL);
+	struct err err = { .text = "" };
+
+	CHECK(!tb_add(tb, hw_find("nvme"), "path=mem:8M\ncache=unsafe\nsync=true\n", &err));
+	CHECK(strstr(err.text, "sync and cache=unsafe exclude each other"));
+	CHECK(!tb_add(tb, hw_find("nvme"), "path=mem:8M\ncache=maybe\n", &err));
+	CHECK(strstr(err.text, "writeback, none, unsafe"));
+	tb_free(tb);
+}
+
 static void error_stop(void)
 {
 	struct blk_trouble t;
@@ -300,6 +337,8 @@ static const struct test_case cases[] = {
 	{ "error_pause_flush", error_pause_flush },
 	{ "flush_fails_beside_kept_write", flush_fails_beside_kept_write },
 	{ "error_stop", error_stop },
+	{ "cache_unsafe", cache_unsafe },
+	{ "cache_contradiction", cache_contradiction },
 };
 
 int main(int argc, char **argv)

@@ -383,7 +383,7 @@ def test_cd(s):
     match(s.fails("cd", "guest", "eject"), "guest: khyve refuses: EBUSY the guest has locked the drive")
     eq(s.ok("cd", "-f", "guest", "eject"), "")
     for wrong in (["guest", "insert"], ["guest", "eject", "x"], ["guest", "burn"], []):
-        s.fails("cd", *wrong)
+        s.fails("cd", *wrong, status=2)
     eq(s.read(s.path("guest/fake.cd")).splitlines(),
        ["cd 0 look", f"cd 0 insert {s.path('.iso/disc.iso')}", "cd 0 eject", "cd 0 force"])
     s.ok("poweroff", "-f", "guest")
