@@ -19,7 +19,7 @@
 #include "util/log.h"
 
 #define CLIENTS 3
-#define COMMANDS 11
+#define COMMANDS 13
 #define WISHES (WISH_QUIT | WISH_RESET | WISH_PAUSE | WISH_RESUME)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
