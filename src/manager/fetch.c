@@ -484,6 +484,19 @@ int fetch_check(const char *path, const char *checksum, struct err *err)
 	return r;
 }
 
+int fetch_digest(const char *path, char *out, size_t size, struct err *err)
+{
+	char hex[2 * EVP_MAX_MD_SIZE + 1];
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = fd < 0 ? -errno : 0;
+
+	if (r == 0)
+		r = digest_file(fd, EVP_sha256(), hex, sizeof(hex));
+	if (r == 0)
+		r = file_path(out, size, "sha256:%s", hex);
+	fd_close(&fd);
+	return r < 0 ? err_set(err, r, "cannot read %s: %s", path, strerror(-r)) : 0;
+}
+
 /* --- short texts --- */
 
 struct text {

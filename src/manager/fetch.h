@@ -35,6 +35,8 @@ int fetch_url(const struct fetch_opts *o, struct err *err);
 int fetch_file(const char *from, const struct fetch_opts *o, struct err *err);
 /* What o->url has, at most max bytes, malloc'ed and NUL-terminated behind len. -ENOENT: nothing. */
 int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, struct err *err);
+/* "sha256:HEX" of a file. */
+int fetch_digest(const char *path, char *out, size_t size, struct err *err);
 /* -EBADMSG if the file does not have that checksum; -EINVAL if it is none. */
 int fetch_check(const char *path, const char *checksum, struct err *err);
 

@@ -27,7 +27,7 @@
 
 #define SECTOR 512u
 
-static int make_uuid(char *out, size_t size)
+int guest_make_uuid(char *out, size_t size)
 {
 	uint8_t b[16];
 
@@ -135,7 +135,7 @@ static int set_identity(struct gconf *g, const struct guest_spec *spec, char *ma
 			struct err *err)
 {
 	char uuid[40];
-	int r = make_uuid(uuid, sizeof(uuid));
+	int r = guest_make_uuid(uuid, sizeof(uuid));
 
 	if (r == 0)
 		r = make_mac(mac, mac_size);
@@ -524,7 +524,7 @@ int guest_need_uuid(const struct guest *g, struct err *err)
 		return r;
 	uuid = gconf_get(conf, "uuid");
 	if (!uuid || !*uuid) {
-		r = make_uuid(made, sizeof(made));
+		r = guest_make_uuid(made, sizeof(made));
 		if (r == 0)
 			r = set_key(conf, "uuid", made, err);
 		if (r == 0)

@@ -3,8 +3,13 @@
 #ifndef MANAGER_GUEST_PRIV_H
 #define MANAGER_GUEST_PRIV_H
 
+#include <stddef.h>
+
 struct err;
 struct gconf;
+
+/* A random UUID as text; size is at least 37. */
+int guest_make_uuid(char *out, size_t size);
 
 /*
  * Removes all keys of kind n ("disk", "network"). If others follow, the number stays free, so that

@@ -137,8 +137,7 @@ int snapshot_copy(const char *from, const char *to, struct progress *p, struct e
 	return r == 0 ? each_part(NULL, from, to, p, err) : r;
 }
 
-/* The same of a guest that runs: it stands still only while its files are copied. */
-static int copy_live(const struct guest *g, const char *to, struct progress *p, struct err *err)
+int snapshot_copy_live(const struct guest *g, const char *to, struct progress *p, struct err *err)
 {
 	const struct storage *st;
 	struct freeze f;
@@ -269,7 +268,7 @@ int snapshot_make(const struct guest *g, const char *name, bool live, struct pro
 		guest_edit_end(conf, lock);
 		return r;
 	}
-	r = live ? copy_live(g, stage, p, err) : snapshot_copy(g->dir, stage, p, err);
+	r = live ? snapshot_copy_live(g, stage, p, err) : snapshot_copy(g->dir, stage, p, err);
 	if (r == 0 && file_path(conf_path, sizeof(conf_path), "%s/" SNAPSHOT_CONF, stage) < 0)
 		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
 	if (r == 0)

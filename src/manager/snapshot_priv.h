@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 struct err;
+struct gconf;
 struct guest;
 struct progress;
 
@@ -19,5 +20,10 @@ int snapshot_path(const struct guest *g, const char *name, char *out, size_t siz
 bool snapshot_is_part(const char *name);
 /* Copies and syncs these from one folder to another. */
 int snapshot_copy(const char *from, const char *to, struct progress *p, struct err *err);
+
+/* The same of a guest that runs: it stands still only while its files are copied. */
+int snapshot_copy_live(const struct guest *g, const char *to, struct progress *p, struct err *err);
+/* Removes what only one guest can have: UUID, MAC addresses, names of interfaces, ports. */
+void snapshot_unset_unique(struct gconf *conf);
 
 #endif

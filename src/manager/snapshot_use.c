@@ -201,8 +201,7 @@ int snapshot_rollback(const struct guest *g, const char *name, bool newer, struc
 
 /* --- clone --- */
 
-/* What there can be only once. */
-static void unset_unique(struct gconf *conf)
+void snapshot_unset_unique(struct gconf *conf)
 {
 	static const char *const keys[] = { "mac", "ports", "name", "device" };
 	char key[64];
@@ -225,7 +224,7 @@ static int fill_clone(const char *from, const char *from_conf, const char *stage
 
 	if (r < 0)
 		return r;
-	unset_unique(conf);
+	snapshot_unset_unique(conf);
 	if (file_path(path, sizeof(path), "%s/%s.conf", stage, to) < 0)
 		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
 	if (r == 0)

@@ -5,6 +5,8 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,36 +219,104 @@ static int write_sparse(int fd, const char *data, size_t len, uint64_t at)
 	return r;
 }
 
-int unpack_file(const char *from, int fd, struct progress *progress, struct err *err)
+/* Writes what the archive stands at. */
+static int unpack_entry(struct archive *a, struct archive_entry *entry, const char *from, int fd,
+			struct progress *progress, struct err *err)
 {
-	struct archive_entry *entry;
-	struct archive *a;
-	struct stat st = { 0 };
 	const void *data;
 	la_int64_t at;
 	uint64_t end = 0;
 	size_t len;
-	int code, r = open_packed(from, &a, &entry, err);
+	int code, r = 0;
 
-	if (r < 0)
-		return r;
-	(void)stat(from, &st);
-	/* Of gzip only what comes out can be counted. */
-	progress_begin(progress, 0, is_gz(from) ? 0 : (uint64_t)st.st_size);
 	while ((code = archive_read_data_block(a, &data, &len, &at)) == ARCHIVE_OK && r == 0) {
 		r = write_sparse(fd, data, len, (uint64_t)at);
 		end = MAX(end, (uint64_t)at + len);
 		progress_to(progress, (uint64_t)archive_filter_bytes(a, -1));
 	}
+	if (r < 0)
+		return err_set(err, r, "cannot unpack %s: %s", from, strerror(-r));
+	if (code != ARCHIVE_EOF)
+		return err_set(err, -EBADMSG, "cannot unpack %s: %s", from,
+			       archive_error_string(a));
+	if (archive_entry_size_is_set(entry))
+		end = MAX(end, (uint64_t)archive_entry_size(entry));
+	if (ftruncate(fd, (off_t)end) < 0)
+		return err_set(err, -errno, "cannot unpack %s: %s", from, strerror(errno));
+	return 0;
+}
+
+static void begin(const char *from, struct progress *progress)
+{
+	struct stat st = { 0 };
+
+	(void)stat(from, &st);
+	/* Of gzip only what comes out can be counted. */
+	progress_begin(progress, 0, is_gz(from) ? 0 : (uint64_t)st.st_size);
+}
+
+int unpack_file(const char *from, int fd, struct progress *progress, struct err *err)
+{
+	struct archive_entry *entry;
+	struct archive *a;
+	int r = open_packed(from, &a, &entry, err);
+
+	if (r < 0)
+		return r;
+	begin(from, progress);
+	r = unpack_entry(a, entry, from, fd, progress, err);
+	archive_read_free(a);
+	if (r == 0)
+		progress_end(progress);
+	return r;
+}
+
+struct folder {
+	const char *from, *dir;
+	bool (*want)(const char *name);
+};
+
+static int unpack_into(const struct folder *f, struct archive *a, struct archive_entry *entry,
+		       struct progress *progress, struct err *err)
+{
+	const char *name = archive_entry_pathname(entry);
+	char path[PATH_MAX];
+	int fd, r;
+
+	if (!name || !name[0] || strchr(name, '/') || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0 || archive_entry_filetype(entry) != AE_IFREG || !f->want(name))
+		return err_set(err, -EINVAL, "%s: '%.64s' has no place in it", f->from,
+			       name ? name : "");
+	if (file_path(path, sizeof(path), "%s/%s", f->dir, name) < 0)
+		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", f->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+	r = unpack_entry(a, entry, f->from, fd, progress, err);
+	if (r == 0 && fsync(fd) < 0)
+		r = err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+	close(fd);
+	return r;
+}
+
+int unpack_folder(const char *from, const char *dir, bool (*want)(const char *name),
+		  struct progress *progress, struct err *err)
+{
+	const struct folder f = { .from = from, .dir = dir, .want = want };
+	struct archive_entry *entry;
+	struct archive *a;
+	int code = ARCHIVE_OK, r = open_packed(from, &a, &entry, err);
+
+	if (r < 0)
+		return r;
+	begin(from, progress);
+	while (r == 0 && code == ARCHIVE_OK) {
+		r = unpack_into(&f, a, entry, progress, err);
+		code = archive_read_next_header(a, &entry);
+	}
 	if (r == 0 && code != ARCHIVE_EOF)
 		r = err_set(err, -EBADMSG, "cannot unpack %s: %s", from, archive_error_string(a));
-	else if (r < 0)
-		err_set(err, r, "cannot unpack %s: %s", from, strerror(-r));
-	if (r == 0 && archive_entry_size_is_set(entry))
-		end = MAX(end, (uint64_t)archive_entry_size(entry));
 	archive_read_free(a);
-	if (r == 0 && ftruncate(fd, (off_t)end) < 0)
-		r = err_set(err, -errno, "cannot unpack %s: %s", from, strerror(errno));
 	if (r == 0)
 		progress_end(progress);
 	return r;

@@ -24,4 +24,11 @@ int unpack_name(const char *from, const char *name, char *out, size_t size, stru
  */
 int unpack_file(const char *from, int fd, struct progress *progress, struct err *err);
 
+/*
+ * Unpacks the regular files of a tar file into a folder, mode 0600, and syncs them. -EINVAL: one has a
+ * name that want does not want, or that is not in the folder.
+ */
+int unpack_folder(const char *from, const char *dir, bool (*want)(const char *name),
+		  struct progress *progress, struct err *err);
+
 #endif

@@ -121,6 +121,14 @@ static const struct verb verbs[] = {
 	  "img [-d STORE] [--json]\n"
 	  "img [-46] [-d STORE] [--sha256 HASH] [--keyring FILE] URL|FILE [CHECKSUM]",
 	  MEDIA_OPTIONS },
+	{ "image", verb_image, NEED_CHANGE,
+	  "image list [--json]\n"
+	  "image create [-d DESCRIPTION] [-u] NAME\n"
+	  "image provision [-d STORE] UUID NEWNAME\n"
+	  "image destroy UUID",
+	  "-d TEXT  description, or the datastore that the guest is made in\n"
+	  "-u       do not compress\n"
+	  "--json   for programs" },
 	{ "datastore", verb_datastore, NEED_CHANGE,
 	  "datastore list [--json]\n"
 	  "datastore add NAME FOLDER|zfs:DATASET\n"

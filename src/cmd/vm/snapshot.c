@@ -30,8 +30,7 @@ static int find(const struct vm *vm, const char *word, struct guest *g, const ch
 	return vm_find(vm, name, g);
 }
 
-/* Makes sure that a guest stays off until the lock is dropped. 0, or reported. */
-static int hold(const struct guest *g, int *lock)
+int vm_hold(const struct guest *g, int *lock)
 {
 	struct run_state state;
 
@@ -47,8 +46,7 @@ static int hold(const struct guest *g, int *lock)
 	return ui_error("%s must be powered off first", g->name);
 }
 
-/* Disks that are not in the guest's folder have no part in what is done to it. */
-static void warn_custom(const struct guest *g, const char *what)
+void vm_warn_custom(const struct guest *g, const char *what)
 {
 	struct gconf *conf;
 
@@ -74,9 +72,9 @@ static int snapshot(const struct guest *g, const char *name, bool force)
 	run_query(g, &state);
 	if (state.kind == RUN_RUNNING && !force)
 		return ui_error("%s must be powered off first (use -f to override)", g->name);
-	if (state.kind != RUN_RUNNING && hold(g, &lock))
+	if (state.kind != RUN_RUNNING && vm_hold(g, &lock))
 		return VM_FAILED;
-	warn_custom(g, "it is not in the snapshot");
+	vm_warn_custom(g, "it is not in the snapshot");
 	r = snapshot_make(g, name, state.kind == RUN_RUNNING, ui_progress(&progress, g->name),
 			  &err);
 	if (lock >= 0)
@@ -127,9 +125,9 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (!strchr(argv[optind], '@'))
 		return ui_error("a snapshot name must be provided in guest@snapshot format");
-	if (find(vm, argv[optind], &g, &name) || vm_protected(&g) || hold(&g, &lock))
+	if (find(vm, argv[optind], &g, &name) || vm_protected(&g) || vm_hold(&g, &lock))
 		return VM_FAILED;
-	warn_custom(&g, "it stays as it is");
+	vm_warn_custom(&g, "it stays as it is");
 	r = snapshot_rollback(&g, name, newer, ui_progress(&progress, g.name), &err);
 	/* The lock's file has gone with the old folder; one in the new folder is somebody else's. */
 	if (r < 0)
@@ -151,9 +149,9 @@ int verb_clone(struct vm *vm, int argc, char **argv)
 
 	if (ui_option(argc, argv, "") != -1 || argc - optind != 2)
 		return ui_usage(vm);
-	if (find(vm, argv[optind], &g, &name) || (!name && hold(&g, &lock)))
+	if (find(vm, argv[optind], &g, &name) || (!name && vm_hold(&g, &lock)))
 		return VM_FAILED;
-	warn_custom(&g, "both guests have the same one");
+	vm_warn_custom(&g, "both guests have the same one");
 	r = snapshot_clone(&vm->store, &g, name, argv[optind + 1],
 			   ui_progress(&progress, argv[optind + 1]), &err);
 	if (lock >= 0)

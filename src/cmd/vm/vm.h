@@ -60,6 +60,7 @@ int verb_iso(struct vm *vm, int argc, char **argv);
 int verb_img(struct vm *vm, int argc, char **argv);
 int verb_datastore(struct vm *vm, int argc, char **argv);
 int verb_disk(struct vm *vm, int argc, char **argv);
+int verb_image(struct vm *vm, int argc, char **argv);
 int verb_install(struct vm *vm, int argc, char **argv);
 int verb_start(struct vm *vm, int argc, char **argv);
 int verb_startall(struct vm *vm, int argc, char **argv);
@@ -154,6 +155,10 @@ struct json_t *info_network_json(const struct vm *vm, const struct guest *g, str
 /* The part of vm info about snapshots (snapshot.c). */
 void info_snapshots(const struct guest *g);
 struct json_t *info_snapshots_json(const struct guest *g);
+/* Makes sure that a guest stays off until run_unlock_supervisor(). 0, or reported. */
+int vm_hold(const struct guest *g, int *lock);
+/* Warns of disks that are not in the guest's folder, which have no part in what is done to it. */
+void vm_warn_custom(const struct guest *g, const char *what);
 /* vm destroy NAME@SNAP. Returns the exit status. */
 int vm_destroy_snapshot(struct vm *vm, const char *word);
 /* Addresses of the guest that this host knows, with blanks between. -ENOENT: none. */
