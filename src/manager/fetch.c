@@ -303,7 +303,8 @@ static int open_part(struct fetch *f, struct err *err)
 		return err_set(err, -EEXIST, "%s is being fetched already", f->o->path);
 	if (st.st_size == 0 && access(f->o->path, F_OK) == 0) {
 		unlink(f->part);
-		return err_set(err, -EEXIST, "%s has been fetched meanwhile", f->o->path);
+		return err_set(err, -EEXIST, "%s exists already: it was fetched meanwhile",
+			       f->o->path);
 	}
 	f->have = (uint64_t)st.st_size;
 	if (fd_read_file(f->note, VALIDATOR_MAX - 1, &note, &len) == 0) {
