@@ -242,9 +242,9 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	if (r == 0 && !gconf_get(conf, "disk0_name"))
 		r = err_set(err, -EINVAL, "template is missing disk0_name specification: %s",
 			    template);
-	if (r == 0)
+	if (r == 0 && !spec->dry_run)
 		r = store_stage(&view, name, stage, sizeof(stage), &lock, err);
-	if (r < 0) {
+	if (r < 0 || spec->dry_run) {
 		gconf_free(conf);
 		return r;
 	}

@@ -27,7 +27,7 @@ def test_commands(s):
     eq(s.fails(""), "vm: ERROR: unknown command ''; 'vm help' lists them\n")
     match(s.ok("help"), r"(?s)^Usage:\n    vm init\n.*    vm start \[-fi\] .*NAME\.\.\.\n")
     eq(s.ok("help", "destroy"), "Usage:\n    vm destroy [-f] NAME\n    vm destroy NAME@SNAPSHOT\n\nOptions:\n"
-       "    -f  do not ask, and remove it for good: it does not go to the trash\n")
+       "    -f  do not ask, and remove it for good: it does not go to the trash\n    --dry-run  say what would be done, and do nothing\n")
     eq(s.ok("destroy", "-h"), s.ok("help", "destroy"))
     eq(s.ok("destroy", "--help"), s.ok("help", "destroy"))
 

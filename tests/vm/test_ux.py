@@ -150,6 +150,43 @@ def test_protect(s):
     match(s.fails("protect", "guest", status=2), "Usage")
 
 
+def tree(s):
+    """All that is in the store, with contents and times."""
+    return {p: (os.lstat(p).st_mtime_ns, os.lstat(p).st_size, s.read(p) if p.endswith(".conf") else "")
+            for folder, folders, files in os.walk(s.dir) for p in [os.path.join(folder, n) for n in folders + files]}
+
+
+def test_dry_run(s):
+    """It says what would be done, or why not, as the command does, and changes nothing."""
+    s.ok("init")
+    s.guest("off", MINIMAL)
+    s.guest("on", MINIMAL)
+    s.ok("snapshot", "off@one")
+    s.ok("start", "on")
+    before, pid = tree(s), s.pid("on")
+    for command, said in (("create -s 1M new", "would create new from the template default\n"),
+                          ("destroy off", "would move off to the trash\n"), ("destroy -f off", "would remove off and its disks for good\n"),
+                          ("destroy off@one", "would remove the snapshot off@one\n"), ("rename off other", "would rename off to other\n"),
+                          ("start off", f"Starting off\n  * found guest in {s.path('off')}\nwould start off\n"),
+                          ("set off cpu=2 memory=1G", "would set cpu=2 of off\nwould set memory=1G of off\n"),
+                          ("stop -t 5 on", "would press the power button of on\n"), ("reset on", "would reset on at once\n"),
+                          ("restart on", "would press the power button of on and start it again\n"),
+                          ("poweroff -f on", "would poweroff on at once\n")):
+        eq(s.ok(*command.split(), "--dry-run"), said)
+        eq(s.ok(command.split()[0], "--dry-run", *command.split()[1:]), said)
+        match(s.ok("help", command.split()[0]), "--dry-run  say what")
+        eq(tree(s), before, command)
+    for command in ("create off", "create -t none new", "destroy -f on", "destroy nobody", "rename off on", "rename off x", "start on",
+                    "set off cpu=many", "set off cpuu=2", "reset off", "poweroff off", "restart off"):
+        before = tree(s)
+        dry = s.vm(*command.split(), "--dry-run")
+        eq(tree(s), before, command)
+        wet = s.vm(*command.split())
+        eq((dry.exact, dry.codes), (wet.exact, wet.codes), f"{command}: {dry.out}{dry.err} | {wet.out}{wet.err}")
+        true(dry.exact, command)
+    eq(s.pid("on"), pid)
+
+
 def test_units(s):
     """systemd takes the units, and they give commands that vm has."""
     folder, there = os.path.join(HERE, "../../dist"), os.path.join(s.top, "units")

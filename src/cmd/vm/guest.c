@@ -139,8 +139,12 @@ int verb_create(struct vm *vm, int argc, char **argv)
 		a.spec.image = path;
 		a.spec.progress = ui_progress(&progress, file_base(path));
 	}
-	return guest_create(&vm->store, argv[optind], &a.spec, &err) < 0 ? ui_error("%s", err.text)
-									 : 0;
+	a.spec.dry_run = vm->dry_run;
+	if (guest_create(&vm->store, argv[optind], &a.spec, &err) < 0)
+		return ui_error("%s", err.text);
+	(void)vm_would(vm, "create %s from the template %s", argv[optind],
+		       a.spec.template ? a.spec.template : "default");
+	return 0;
 }
 
 /* A running guest, or one that is about to be, is in nobody's way only for reading. */
@@ -177,6 +181,9 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 		return vm_destroy_snapshot(vm, argv[optind]);
 	if (vm_find(vm, argv[optind], &g) || vm_protected(&g) || refuse_running(&g))
 		return VM_FAILED;
+	if (vm_would(vm, force ? "remove %s and its disks for good" : "move %s to the trash",
+		     g.name))
+		return 0;
 	c = force ? 0 : ui_ask("Are you sure you want to completely remove this virtual machine");
 	if (c)
 		return c == UI_NO ? 0 : c;
@@ -216,6 +223,12 @@ int verb_rename(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
 		return VM_FAILED;
+	if (vm->dry_run && !store_name_valid(argv[optind + 1]))
+		return ui_error("invalid virtual machine name - '%s'", argv[optind + 1]);
+	if (vm->dry_run && store_find(&vm->store, argv[optind + 1], &to) == 0)
+		return ui_error("directory %s already exists", to.dir);
+	if (vm_would(vm, "rename %s to %s", g.name, argv[optind + 1]))
+		return 0;
 	lock = run_lock_supervisor(&g);
 	if (lock < 0 || refuse_running(&g)) {
 		run_unlock_supervisor(&g, &lock);

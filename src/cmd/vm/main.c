@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,14 +243,28 @@ static void print_lines(FILE *f, const char *prefix, const char *text)
 	}
 }
 
+static bool has_dry_run(const struct verb *v)
+{
+	static const char *const names[] = { "create", "destroy", "rename", "set",     "start",
+					     "stop",   "restart", "reset",  "poweroff" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(v->name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void print_help(FILE *f, const struct verb *v)
 {
 	fputs("Usage:\n", f);
 	print_lines(f, "    vm ", v->synopsis);
-	if (v->options) {
+	if (v->options || has_dry_run(v))
 		fputs("\nOptions:\n", f);
+	if (v->options)
 		print_lines(f, "    ", v->options);
-	}
+	if (has_dry_run(v))
+		print_lines(f, "    ", "--dry-run  say what would be done, and do nothing");
 }
 
 int ui_usage(const struct vm *vm)
@@ -373,6 +388,36 @@ int verb_init(struct vm *vm, int argc, char **argv)
 	return r < 0 ? ui_error("%s", err.text) : vm_init_switches(vm);
 }
 
+/* Takes --dry-run out of the words of a command that has it. */
+static int take_dry_run(struct vm *vm, int argc, char **argv)
+{
+	bool has = has_dry_run(vm->verb);
+	int kept = 0;
+
+	for (int i = 0; i < argc; i++) {
+		if (has && strcmp(argv[i], "--dry-run") == 0)
+			vm->dry_run = true;
+		else
+			argv[kept++] = argv[i];
+	}
+	argv[kept] = NULL;
+	return kept;
+}
+
+bool vm_would(const struct vm *vm, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!vm->dry_run)
+		return false;
+	fputs("would ", stdout);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	return true;
+}
+
 static bool wants_help(int argc, char **argv)
 {
 	return argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
@@ -395,10 +440,12 @@ static int prepare(struct vm *vm, struct err *err)
 	if (vm->verb->need == NEED_NOTHING)
 		return 0;
 	r = store_open(&vm->store, err);
-	if (r == 0 && vm->verb->need == NEED_STORE)
+	if (r == 0 && (vm->verb->need == NEED_STORE || vm->dry_run))
 		r = store_check(&vm->store, err);
 	if (r == 0 && vm->verb->need >= NEED_STORE)
 		warn_missing(&vm->store);
+	if (vm->dry_run)
+		return r;
 	if (r == 0 && vm->verb->need == NEED_CHANGE)
 		r = store_make(&vm->store, false, err);
 	if (r == 0 && vm->verb->need == NEED_CHANGE)
@@ -428,9 +475,10 @@ static int run(int argc, char **argv)
 		print_help(stdout, vm.verb);
 		return 0;
 	}
+	argc = take_dry_run(&vm, argc, argv);
 	if (prepare(&vm, &err) < 0)
 		return ui_error("%s", err.text);
-	if (vm.verb->need >= NEED_STORE && vm.verb->run != verb_switch &&
+	if (!vm.dry_run && vm.verb->need >= NEED_STORE && vm.verb->run != verb_switch &&
 	    uplink_repair(&vm.store, warn, &err) < 0)
 		ui_error("%s", err.text);
 	status = vm.verb->run(&vm, argc - 1, argv + 1);

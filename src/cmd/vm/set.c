@@ -156,7 +156,8 @@ static int check_keys(int count, char **words)
 	return 0;
 }
 
-static int change_guest(const struct guest *g, struct gconf *conf, int count, char **words)
+static int change_guest(const struct vm *vm, const struct guest *g, struct gconf *conf, int count,
+			char **words)
 {
 	struct changed changed = { .conf = conf, .words = words, .count = count };
 	struct err before = { "" }, after = { "" };
@@ -177,10 +178,14 @@ static int change_guest(const struct guest *g, struct gconf *conf, int count, ch
 		ui_warning("the guest cannot start so: %s", after.text);
 	}
 	keys_check(conf, warn_changed, &changed);
+	for (int i = 0; vm->dry_run && i < count; i++)
+		(void)vm_would(vm, "set %s of %s", words[i], g->name);
+	if (vm->dry_run)
+		return 0;
 	return gconf_save(conf, g->conf, &after) < 0 ? ui_error("%s", after.text) : 0;
 }
 
-static int set_guest(const struct guest *g, int count, char **words)
+static int set_guest(const struct vm *vm, const struct guest *g, int count, char **words)
 {
 	struct run_state state;
 	struct gconf *conf;
@@ -191,10 +196,10 @@ static int set_guest(const struct guest *g, int count, char **words)
 		return status;
 	if (guest_edit_begin(g, &conf, &lock, &err) < 0)
 		return ui_error("%s", err.text);
-	status = change_guest(g, conf, count, words);
+	status = change_guest(vm, g, conf, count, words);
 	guest_edit_end(conf, lock);
 	run_query(g, &state);
-	if (status == 0 && state.kind != RUN_STOPPED)
+	if (status == 0 && !vm->dry_run && state.kind != RUN_STOPPED)
 		printf("%s is running: this counts from its next start\n", g->name);
 	return status;
 }
@@ -205,13 +210,15 @@ int verb_set(struct vm *vm, int argc, char **argv)
 
 	if (ui_option(argc, argv, "") != -1 || optind == argc)
 		return ui_usage(vm);
+	if (vm->dry_run && strchr(argv[optind], '='))
+		return ui_error("--dry-run is for guests' keys");
 	if (strchr(argv[optind], '='))
 		return set_settings(vm, argc - optind, argv + optind);
 	if (argc - optind == 1)
 		return ui_usage(vm);
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
-	return set_guest(&g, argc - optind - 1, argv + optind + 1);
+	return set_guest(vm, &g, argc - optind - 1, argv + optind + 1);
 }
 
 /* --- vm get --- */

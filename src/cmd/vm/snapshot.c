@@ -167,6 +167,8 @@ int vm_destroy_snapshot(struct vm *vm, const char *word)
 
 	if (find(vm, word, &g, &name) || vm_protected(&g))
 		return VM_FAILED;
+	if (vm_would(vm, "remove the snapshot %s", word))
+		return 0;
 	return snapshot_remove(&g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
 }
 

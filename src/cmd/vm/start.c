@@ -339,6 +339,8 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 		return VM_FAILED;
 	if (vm_khyve(khyve, sizeof(khyve), &err) < 0)
 		return ui_failure("%s", err.text);
+	if (vm_would(vm, "start %s", g.name))
+		return 0;
 	puts("  * booting...");
 	fflush(stdout);
 	if (st->foreground)

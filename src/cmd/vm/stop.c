@@ -120,6 +120,8 @@ static int stop_one(const struct vm *vm, const char *name)
 		ui_warning("%s doesn't appear to be a running virtual machine", name);
 		return 0;
 	}
+	if (vm_would(vm, "press the power button of %s", name))
+		return 0;
 	printf("Sending ACPI shutdown to %s\n", name);
 	fflush(stdout);
 	return vm_press(&g);
@@ -164,7 +166,7 @@ int verb_stop(struct vm *vm, int argc, char **argv)
 	for (int i = optind; i < argc; i++)
 		status |= stop_one(vm, argv[i]);
 	end = clock_mono_ns() + seconds * NS_PER_SEC;
-	for (int i = optind; wait && i < argc; i++)
+	for (int i = optind; wait && !vm->dry_run && i < argc; i++)
 		status |= await_off(vm, argv[i], end, force);
 	return status ? VM_FAILED : 0;
 }
@@ -333,6 +335,8 @@ int verb_restart(struct vm *vm, int argc, char **argv)
 				vm_near(vm, argv[1], near));
 	if (find_running(vm, argv[1], &g, &state))
 		return VM_FAILED;
+	if (vm_would(vm, "press the power button of %s and start it again", g.name))
+		return 0;
 	puts("Setting guest restart flag");
 	if (flag_restart(&g))
 		return VM_FAILED;
@@ -360,6 +364,8 @@ static int begin_forced(struct vm *vm, int argc, char **argv, struct guest *g,
 		return ui_usage(vm);
 	if (find_running(vm, argv[optind], g, state))
 		return VM_FAILED;
+	if (vm_would(vm, "%s %s at once", vm->verb->name, g->name))
+		return UI_NO;
 	return force ? 0
 		     : ui_ask("Are you sure you want to forcefully %s this virtual machine",
 			      vm->verb->name);

@@ -27,6 +27,7 @@ struct verb;
 struct vm {
 	struct store store;
 	const struct verb *verb;
+	bool dry_run; /* --dry-run: say what would be done */
 };
 
 /* What a verb needs before it runs. */
@@ -187,6 +188,8 @@ int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p
 /* " (did you mean 'NAME'?)", or "" if no guest has a name that is near. */
 #define VM_NEAR_SIZE (STORE_NAME_MAX + 32)
 const char *vm_near(const struct vm *vm, const char *name, char out[VM_NEAR_SIZE]);
+/* With --dry-run: prints "would ..." and is true. Behind all checks, before anything is done. */
+bool vm_would(const struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Whether vm protect keeps the guest from being lost. VM_FAILED: yes, and that was said. */
 int vm_protected(const struct guest *g);
 /* All verbs, one after the other; NULL: no more. */
