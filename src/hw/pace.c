@@ -10,6 +10,7 @@
 #define LOOK_MIN 4u /* frames to be expected meanwhile, or kicks are better */
 #define LOOK_FRAMES \
 	64u /* the delay is over when so many are to be expected: the guest's queue has an end */
+#define LOOK_ANSWERED 8u /* shortens the delay of a stream that is answered now and then */
 #define LOOKS_IN_VAIN 1u /* in a row, before the stream counts as ended */
 #define SMALL_FRAME \
 	2048u /* longer ones are worth a kick, and their sender may wait for them to be sent */
@@ -24,16 +25,16 @@ void pace_reset(struct pace *p)
 
 /*
  * That we had to wait for a processor is not a turn's cost: what is long counts little. Frames that came together
- * take less each.
+ * take less each than one alone, and together no less than it.
  */
 void pace_end(struct pace *p, uint64_t now, unsigned int frames)
 {
-	uint64_t cost = MIN(now - p->began_ns, LOOK_MAX_NS) / MAX(frames, 1);
+	uint64_t turn = MIN(now - p->began_ns, LOOK_MAX_NS), each = turn / MAX(frames, 1);
 
-	if (cost > p->cost_ns)
-		p->cost_ns = (15 * p->cost_ns + cost) / 16;
-	else if (frames == 1)
-		p->cost_ns = (p->cost_ns + cost) / 2;
+	if (each > p->cost_ns)
+		p->cost_ns = (15 * p->cost_ns + each) / 16;
+	else if (turn < p->cost_ns)
+		p->cost_ns = (p->cost_ns + turn) / 2;
 	p->frames += frames;
 }
 
@@ -48,6 +49,9 @@ uint64_t pace_empty(struct pace *p, uint64_t now)
 	uint64_t delay = MIN(p->cost_ns * LOOK_COST, LOOK_MAX_NS);
 	uint64_t gap = MIN(now - p->empty_ns, 2 * LOOK_MAX_NS);
 
+	/* Somebody may wait for the answer to what came. */
+	if (p->answers)
+		delay /= LOOK_ANSWERED;
 	if (!p->frames) {
 		/* The stream has ended: some frames have to show that there is one again. */
 		if (p->in_vain++ >= LOOKS_IN_VAIN)

@@ -121,6 +121,8 @@ static uint8_t set_pairs(struct vnet *n, uint8_t cmd, const uint8_t *data)
 	r = net_set_queues(n->line, pairs);
 	if (r == 0)
 		n->active = pairs;
+	else
+		(void)net_set_queues(n->line, n->active); /* it may have gone half of the way */
 	for (unsigned int i = 0; i < n->active; i++)
 		if (!vnet_vhost_update(n, i))
 			vnet_rx_kick(n, i);

@@ -227,7 +227,8 @@ static void uring_end_read(struct loop *l, struct loop_io *io)
 	}
 	sqe = uring_sqe(l);
 	io_uring_prep_cancel(sqe, io, 0);
-	io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+	if (u->ring.features & IORING_FEAT_CQE_SKIP) /* Linux 5.17 */
+		io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
 	io_uring_sqe_set_data64(sqe, TAG_NONE);
 }
 
@@ -296,7 +297,6 @@ static void uring_wait(struct loop *l, uint64_t timeout_ns)
 					.tv_nsec = (long long)(timeout_ns % NS_PER_SEC) };
 	struct io_uring_cqe *cqe;
 
-	uring_end_reads(l);
 	if (!u->enabled)
 		uring_enable(u);
 	if (timeout_ns == 0) {

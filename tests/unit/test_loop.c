@@ -636,6 +636,47 @@ static void reads_without_waiting(enum loop_engine engine)
 }
 CASE_(reads_without_waiting, URING)
 
+/* More of them than the ring holds, on two descriptors in turns: all end. */
+static void reads_without_waiting_many(enum loop_engine engine)
+{
+	enum { MANY = 600 };
+	static struct file_op f[MANY];
+	struct loop *l = make(engine);
+	char in[4];
+	struct iovec iov = { in, sizeof(in) };
+	int p[2][2], left = MANY;
+
+	memset(f, 0, sizeof(f));
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(pipe2(p[i], O_NONBLOCK | O_CLOEXEC), 0);
+	for (int i = 0; i < MANY; i++) {
+		f[i].io = (struct loop_io){ .done = file_done,
+					    .op = LOOP_OP_READV,
+					    .fd = p[i / 7 % 2][0],
+					    .iov = &iov,
+					    .iovcnt = 1,
+					    .nowait = true };
+		loop_io_submit(l, &f[i].io);
+		if (i == MANY / 3)
+			loop_io_flush(l);
+	}
+	for (int i = 0; left && i < 100; i++) {
+		loop_step(l, false);
+		left = 0;
+		for (int k = 0; k < MANY; k++)
+			left += !f[k].calls;
+	}
+	CHECK_EQ(left, 0);
+	for (int i = 0; i < MANY; i++)
+		CHECK_EQ(f[i].res, -EAGAIN);
+	for (int i = 0; i < 2; i++) {
+		close(p[i][0]);
+		close(p[i][1]);
+	}
+	loop_free(l);
+}
+CASE_(reads_without_waiting_many, URING)
+
 /* Reads that end at once leave a watch of the same descriptor alone. */
 static void reads_beside_a_watch(enum loop_engine engine)
 {
@@ -817,6 +858,7 @@ int main(int argc, char **argv)
 		ALL_CASES(idle_runs_after_callbacks),
 		{ "file_ops uring", file_ops_URING },
 		{ "reads_without_waiting uring", reads_without_waiting_URING },
+		{ "reads_without_waiting_many uring", reads_without_waiting_many_URING },
 		{ "reads_beside_a_watch uring", reads_beside_a_watch_URING },
 		{ "file_burst uring", file_burst_URING },
 		{ "one_call_per_wake uring", one_call_per_wake_URING },
