@@ -240,6 +240,7 @@ __attribute__((noinline)) static void complete_rest(struct nvme *n, struct nvme_
 		nvme_log_error(n, sq->id, cid, status);
 	if (!sq->deleting || sq->inflight)
 		return;
+	assert(sq != &n->sq[0]); /* never deleted */
 	cid = sq->delete_cid;
 	nvme_sq_close(n, sq);
 	nvme_complete(n, &n->sq[0], cid, NVME_SC_OK, 0);

@@ -204,7 +204,7 @@ int datastore_add(const struct store *s, enum datastore_kind kind, const char *n
 		r = check_place(s, &d, spec, err);
 	if (r == 0)
 		r = switch_edit_begin(s, &e, err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	old = gconf_get(e.conf, "datastore_list");
 	(void)file_path(key, sizeof(key), "path_%s", name);

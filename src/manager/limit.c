@@ -49,7 +49,7 @@ static int read_limit(struct gconf *conf, const char *name, uint64_t max, uint64
 
 int limit_check(struct gconf *conf, struct err *err)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	int r = read_limit(conf, "pcpu", PERCENT_MAX, &n, err);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(io_keys); i++)
@@ -154,7 +154,7 @@ static int find_disk(const char *path, unsigned *major_out, unsigned *minor_out)
 static int limit_cpu(const char *group, struct gconf *conf)
 {
 	char text[64];
-	uint64_t n;
+	uint64_t n = 0;
 
 	if (read_limit(conf, "pcpu", PERCENT_MAX, &n, NULL) < 0 ||
 	    file_path(text, sizeof(text), "%llu %u", (unsigned long long)n * (PERIOD / 100),
@@ -165,9 +165,9 @@ static int limit_cpu(const char *group, struct gconf *conf)
 
 static int limit_io(const struct guest *g, const char *group, struct gconf *conf)
 {
-	unsigned major_number, minor_number;
+	unsigned major_number = 0, minor_number = 0;
 	char text[256];
-	uint64_t n;
+	uint64_t n = 0;
 	int r = find_disk(g->dir, &major_number, &minor_number);
 
 	if (r == 0)
@@ -185,7 +185,7 @@ static int limit_io(const struct guest *g, const char *group, struct gconf *conf
 /* Whether the file has limits of processors and of disks. */
 static void find_wanted(struct gconf *conf, bool *cpu, bool *io)
 {
-	uint64_t n;
+	uint64_t n = 0;
 
 	*cpu = read_limit(conf, "pcpu", PERCENT_MAX, &n, NULL) == 0 && n > 0;
 	*io = false;

@@ -92,7 +92,7 @@ static void say_proof(const struct media *m, const char *name, const struct veri
 static int fetch(const struct media *m, const char *name, struct err *err)
 {
 	char path[PATH_MAX];
-	struct verify v;
+	struct verify v = { 0 };
 	struct fetch_opts o = { .url = m->source,
 				.path = path,
 				.checksum = m->checksum,

@@ -192,7 +192,7 @@ static int find_signature(const char *list_url, const struct signature *list, co
 			  int ip, struct verify *out, struct err *err)
 {
 	static const char *const ends[] = { "sign", "gpg", "asc" };
-	char url[URL_MAX + 8], *data;
+	char url[URL_MAX + 8], *data = NULL;
 	struct fetch_opts o = { .url = url, .ip = ip };
 	struct signature sig = *list;
 	int r = -ENOENT;

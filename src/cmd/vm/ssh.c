@@ -256,8 +256,11 @@ static int run(struct vm *vm, int argc, char **argv, bool exec)
 	struct target *t = calloc(1, sizeof(*t));
 	char *command = NULL;
 	unsigned seconds = 0;
-	int r = t ? parse(vm, argc, argv, t, &seconds, NULL) : ui_error("out of memory");
+	int r;
 
+	if (!t)
+		return ui_error("out of memory");
+	r = parse(vm, argc, argv, t, &seconds, NULL);
 	if (r == 0 && argc - optind < (exec ? 2 : 1))
 		r = ui_usage(vm);
 	if (r == 0)
@@ -321,8 +324,11 @@ int vm_wait_login(struct vm *vm, const char *name, unsigned seconds)
 	static const char *const more[] = { "-oBatchMode=yes", "-oConnectTimeout=10", "--" };
 	uint64_t end = clock_mono_ns() + seconds * NS_PER_SEC;
 	struct target *t = calloc(1, sizeof(*t));
-	int r = t ? prepare(vm, t, name, "ssh", seconds) : ui_error("out of memory");
+	int r;
 
+	if (!t)
+		return ui_error("out of memory");
+	r = prepare(vm, t, name, "ssh", seconds);
 	if (r == 0 && t->user[0]) {
 		add(t, "-l");
 		add(t, t->user);
@@ -356,8 +362,11 @@ int verb_cp(struct vm *vm, int argc, char **argv)
 	char name[STORE_NAME_MAX + 1], other[STORE_NAME_MAX + 1], *remote = NULL;
 	bool recursive = false, to = false;
 	unsigned seconds = 0;
-	int r = t ? parse(vm, argc, argv, t, &seconds, &recursive) : ui_error("out of memory");
+	int r;
 
+	if (!t)
+		return ui_error("out of memory");
+	r = parse(vm, argc, argv, t, &seconds, &recursive);
 	if (r == 0 && argc - optind != 2)
 		r = ui_usage(vm);
 	if (r == 0) {

@@ -32,7 +32,8 @@ static bool has_colours(FILE *f)
 }
 
 /* One line, its code behind it. */
-static void say(FILE *f, const char *who, const char *kind, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void say(FILE *f, const char *who, const char *kind,
+						      const char *fmt, va_list ap)
 {
 	bool colours = has_colours(f);
 	const struct code *c;

@@ -275,7 +275,6 @@ static int create(struct up *u)
 {
 	struct progress progress;
 	struct err err;
-	char cpus[8];
 	int r;
 
 	r = get_key(u);
@@ -288,10 +287,8 @@ static int create(struct up *u)
 	u->spec.image = u->path;
 	u->spec.progress = ui_progress(&progress, file_base(u->path));
 	u->spec.seed = &u->seed;
-	if (file_path(cpus, sizeof(cpus), "%ld", MIN(2, sysconf(_SC_NPROCESSORS_ONLN))) < 0)
-		return VM_FAILED;
 	if (!u->spec.cpu)
-		u->spec.cpu = cpus;
+		u->spec.cpu = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? "2" : "1";
 	if (!u->spec.memory)
 		u->spec.memory = MEMORY;
 	if (guest_create(&u->vm->store, u->guest, &u->spec, &err) < 0)
