@@ -359,7 +359,7 @@ static bool is_remote(const char *text, char *name, size_t size)
 int verb_cp(struct vm *vm, int argc, char **argv)
 {
 	struct target *t = calloc(1, sizeof(*t));
-	char name[STORE_NAME_MAX + 1], other[STORE_NAME_MAX + 1], *remote = NULL;
+	char name[STORE_NAME_MAX + 1] = "", other[STORE_NAME_MAX + 1] = "", *remote = NULL;
 	bool recursive = false, to = false;
 	unsigned seconds = 0;
 	int r;
