@@ -22,6 +22,8 @@
 #define LOOK_MS 200
 #define SSH_PORT 22
 #define SSH_MS 1000
+/* A guest that is busy says hello late, and later with each caller who does not wait for it. */
+#define HELLO_MS 10000
 #define CONSOLE_SIZE (128u << 10)
 /* The end of what a system that has booted prints on its serial port. */
 #define PROMPT "(login|Username): *$"
@@ -86,7 +88,7 @@ static bool speaks_ssh(const char *addr, unsigned port)
 		     0 ||
 	     (errno == EINPROGRESS && poll(&p, 1, SSH_MS) > 0);
 	p.events = POLLIN;
-	ok = ok && poll(&p, 1, SSH_MS) > 0 &&
+	ok = ok && poll(&p, 1, HELLO_MS) > 0 &&
 	     recv(p.fd, banner, sizeof(banner), 0) == sizeof(banner) &&
 	     memcmp(banner, "SSH-", sizeof(banner)) == 0;
 	close(p.fd);

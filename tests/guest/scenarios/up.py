@@ -3,7 +3,6 @@
 # seconds: 900
 # memory: 6G
 # images: debian.img
-# network: own
 # by: hand
 """vm up debian, with the image that was built from this machine's mirror: firmware, Debian's own kernel and systemd, its
 first start, a command through vm ssh, files through vm cp, limits, hooks, and off by its power button."""
