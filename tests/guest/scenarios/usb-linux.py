@@ -95,8 +95,6 @@ def keyboard():
 
 def again():
     """The driver goes and comes back."""
-    serial = state["guest"].serial
-    serial.send("\n")
     # The module goes, some that it needs do not.
     ask("modprobe -r xhci_pci; ls /sys/bus/usb/devices | wc -l; modprobe xhci_pci; for i in $(seq 100); do "
         "[ -e /sys/block/sda ] && break; sleep 0.2; done; echo ba''ck=$(cat /sys/bus/usb/devices/*/product | grep -c '^USB')",
@@ -107,6 +105,7 @@ def again():
 
 
 def messages():
+    state["guest"].serial.send("\n")
     ask("dmesg | grep -iE 'usb|xhci|hid|sd |scsi' | grep -iE 'warn|error|fail|timeout|not respond|reset|unable|died|can.t' "
         "| sed 's/^/compl''aint: /'; echo e''nd", "^end$")
     bad = re.findall("^complaint: (.*)$", state["guest"].serial.text, re.MULTILINE)
