@@ -200,8 +200,11 @@ class Store:
         return int(m.group(1)) if m else None
 
     def supervisor(self, name="guest"):
-        """The pid of vm _run, which is khyve's parent."""
-        with open(f"/proc/{self.pid(name)}/stat", encoding="utf-8") as f:
+        """The pid of vm _run, which is khyve's parent; None: the guest does not run."""
+        pid = self.pid(name)
+        if not pid:
+            return None
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
             return int(f.read().rpartition(")")[2].split()[1])
 
     def run_files(self, name="guest"):

@@ -558,7 +558,7 @@ def without(w, name, *args):
     p = subprocess.run(["ip", "netns", "exec", w.host, "unshare", "-m", "sh", "-c",
                         f'mount -t tmpfs none {path}; {hide} exec "$@"', "sh", os.path.abspath(VM), *args],
                        env=w.s.env, cwd=w.s.top, text=True, capture_output=True, check=False)
-    true(p.returncode == 1, f"without {name}: status {p.returncode}")
+    true(p.returncode == 6, f"without {name}: status {p.returncode}")
     match(p.stderr, f"{name}.* is not installed")
 
 

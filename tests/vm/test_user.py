@@ -179,7 +179,7 @@ def test_next_run(s):
     before = nets(s)
     with cable(s):
         kill(s.supervisor())
-        os.kill(s.pid(), signal.SIGKILL)
+        kill(s.pid())
         s.ok("start", "guest")
         true(len(nets(s)) <= 2 and nets(s) != before, f"{before}, then {nets(s)}")
     until(lambda: len(nets(s)) == 1, "one khyve-net", 20)

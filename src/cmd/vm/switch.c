@@ -246,13 +246,19 @@ static int is_port_of(void *arg, const struct rtnl_link *l)
 	return l->master == *(const unsigned int *)arg;
 }
 
+static int is_address_of(void *arg, const struct rtnl_addr *a)
+{
+	return a->index == *(const unsigned int *)arg;
+}
+
 /* What is left of a command that was killed before it had said whose bridge it is. */
 static bool is_unfinished(struct rtnl *r, const struct rtnl_link *l)
 {
 	unsigned int index = l->index;
 
 	return !l->alias[0] && !(l->flags & IFF_UP) && str_starts(l->name, "vm-") &&
-	       rtnl_link_each(r, is_port_of, &index) == 0;
+	       rtnl_link_each(r, is_port_of, &index) == 0 &&
+	       rtnl_addr_each(r, is_address_of, &index) == 0;
 }
 
 /* A bridge that happens to have the switch's name is its owner's. */
