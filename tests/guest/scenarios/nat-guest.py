@@ -120,7 +120,7 @@ def info():
 
 def destroy():
     store = state["store"]
-    text = store.vm("switch", "destroy", "home", status=1)
+    text = store.vm("switch", "destroy", "home", status=5)
     check("web" in text, f"vm switch destroy with guests says {text!r}")
     for name in CARDS:
         store.vm("poweroff", "-f", name)
