@@ -69,7 +69,7 @@ def boot():
         store.vm("start", "guest")
     else:
         store.vm("install", "guest", folder / "report.iso")
-    serial = store.serial("guest")
+    state["serial"] = serial = store.serial("guest")
     serial.mark("start=report", 180)
     serial.mark("rtc=.*", 30)
     state["read_at"] = time.time()
@@ -136,6 +136,8 @@ def tables():
 def power_off():
     store = state["store"]
     if LOADER == "linux":
+        # A press reaches only who has the button's device open already.
+        state["serial"].mark("waiting-for-button", 60)
         store.vm("stop", "-t", "60", "guest")
     harness.wait_until(lambda: store.row("guest")["state"] == "stopped", 60, "end of the guest")
 
