@@ -140,10 +140,16 @@ static void vnet_stalled(struct dev *d)
 static void vnet_look(struct dev *d)
 {
 	struct vnet *n = vnet_of(virtio_of(d));
+	uint64_t now = loop_now(d->env.loop);
 
-	for (unsigned int i = 0; dev_is_running(d) && i < n->pairs; i++)
-		if (n->tx[i].hold)
+	for (unsigned int i = 0; dev_is_running(d) && i < n->pairs; i++) {
+		uint64_t at = n->tx[i].look_ns;
+
+		if (at > now)
+			vnet_tx_look_at(n, at);
+		else if (at)
 			send_waiting(n, i);
+	}
 }
 
 /* --- the driver --- */

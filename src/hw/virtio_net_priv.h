@@ -70,7 +70,8 @@ struct vnet_txq {
 	uint32_t generation;
 	unsigned int nheads, nreqs, niov; /* of the batch; heads: those of dropped frames too */
 	unsigned int in_flight;
-	bool hold; /* the timer looks at the queue; the guest does not kick */
+	uint64_t
+		look_ns; /* when to look at the queue, which the guest does not kick for; 0: it kicks */
 	struct pace pace;
 	uint16_t heads[VNET_TX_BATCH];
 	struct net_req *list[VNET_TX_BATCH];
@@ -184,6 +185,8 @@ void vnet_apply_offloads(struct vnet *n);
 void vnet_tx_init(struct vnet *n, unsigned int pair);
 /* Takes what the guest has ready to the line, unless a batch is there already. */
 void vnet_tx_start(struct vnet *n, unsigned int pair);
+/* Sees to it that the device's timer looks no later than at (loop's clock, ns). */
+void vnet_tx_look_at(struct vnet *n, uint64_t at);
 /* After completions: gives a finished batch back. True if it did: then the next one can start. */
 bool vnet_tx_finish(struct vnet *n, unsigned int pair);
 /* The driver has gone. Any thread. */

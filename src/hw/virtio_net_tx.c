@@ -5,11 +5,12 @@
 #include "hw/virtio_net_priv.h"
 
 /*
- * Sending. A stream of small frames is looked at from time to time (hold, hw/pace.h) rather than kicked for.
+ * Sending. A stream of small frames is looked at from time to time (look_ns, hw/pace.h) rather than kicked for.
  *
- * No frame is left behind: whoever sets hold arms the timer, and the timer ends in vnet_tx_start, which leaves a queue
- * only with a batch at the line, held again, or empty after notifications were switched on (virtio_set_notify looks
- * after the barrier). Pause and reset need no more: resume and the next driver's start look at every queue.
+ * No frame is left behind: whoever sets look_ns arms the timer, the timer is set again for queues whose time has not
+ * come, and for the others it ends in vnet_tx_start, which leaves a queue only with a batch at the line, with a new
+ * look_ns, or empty after notifications were switched on (virtio_set_notify looks after the barrier). Pause and reset
+ * need no more: resume and the next driver's start look at every queue.
  */
 
 static void tx_done(struct net_req *req, int res)
@@ -65,6 +66,12 @@ static uint64_t now_of(const struct vnet *n)
 	return loop_now(n->v.fn.dev.env.loop);
 }
 
+void vnet_tx_look_at(struct vnet *n, uint64_t at)
+{
+	if (!dev_timer_armed(&n->look) || at < n->look.deadline_ns)
+		dev_timer_set(&n->look, at);
+}
+
 /* The queue is empty. True: a look will be taken at it, and the guest need not kick. */
 static bool tx_hold(struct vnet *n, struct vnet_txq *t)
 {
@@ -72,9 +79,8 @@ static bool tx_hold(struct vnet *n, struct vnet_txq *t)
 
 	if (!at || !virtio_queue_ready(&n->v, vnet_tx_index(t->pair)))
 		return false;
-	t->hold = true;
-	if (!dev_timer_armed(&n->look) || at < n->look.deadline_ns)
-		dev_timer_set(&n->look, at);
+	t->look_ns = at;
+	vnet_tx_look_at(n, at);
 	return true;
 }
 
@@ -82,7 +88,7 @@ void vnet_tx_forget(struct vnet *n, unsigned int pair)
 {
 	struct vnet_txq *t = &n->tx[pair];
 
-	t->hold = false;
+	t->look_ns = 0;
 	pace_reset(&t->pace);
 }
 
@@ -93,7 +99,7 @@ void vnet_tx_start(struct vnet *n, unsigned int pair)
 
 	if (t->in_flight)
 		return;
-	t->hold = false;
+	t->look_ns = 0;
 	t->generation = n->v.generation;
 	pace_begin(&t->pace, now_of(n));
 	do {

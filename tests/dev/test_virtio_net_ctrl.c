@@ -506,6 +506,74 @@ static void test_pairs_busy(void)
 	CHECK(tb_balanced(tb));
 }
 
+/* Time passes, in which the line sends a frame in a microsecond. */
+static void pass(unsigned int us)
+{
+	uint32_t id, len;
+
+	while (us--) {
+		tb_advance(tb, NS_PER_US);
+		net_fault_release(tb_net(tb, 0), 2);
+		tb_run(tb);
+		for (unsigned int q = 1; q < 4; q += 2)
+			while (tb_vq_used(&vq[q], &id, &len))
+				;
+		while (tb_net_next(tb, 0, NULL, got, sizeof(got)) >= 0)
+			;
+	}
+}
+
+/* A frame for the pair, with a kick if the guest was told to: the result. */
+static bool send_told(unsigned int pair)
+{
+	struct tb_vq *q = &vq[2 * pair + 1];
+	bool kick = tb_vq_avail_event(q) == q->avail_idx; /* s2.7.10 */
+
+	make_frame(64, pair, NULL);
+	tx_post_hdr(2 * pair + 1, NULL, 64);
+	if (kick)
+		tb_virtio_kick(d, 2 * pair + 1);
+	return kick;
+}
+
+/* Each pair has a time of its own to be looked at: a look at one is none at another, which could end its stream. */
+static void test_pairs_streams(void)
+{
+	const struct net_fault hold = { .hold = true };
+	unsigned int kicks = 0;
+	struct vnet_txq *tx;
+
+	setup_conf("queues=2\n", F_CTRL | VNET_F_MQ | VIRTIO_F_EVENT_IDX, 5);
+	tx = vnet_of(virtio_of(d))->tx;
+	ctl = 4;
+	CHECK_EQ(number(MQ, 0, 2), OK);
+	tb_net_fault(tb, 0, &hold);
+	for (unsigned int i = 0; i < 600; i++) {
+		bool first = send_told(0), second = send_told(1);
+
+		kicks += i >= 200 && (first || second);
+		pass(4);
+	}
+	CHECK_EQ(kicks, 0);
+	while (tx[0].look_ns < loop_now(tb_loop(tb)) + 10 * NS_PER_US) {
+		CHECK(!send_told(0) && !send_told(1));
+		pass(4);
+	}
+	/* the second one is due later */
+	tx[1].look_ns = tx[0].look_ns + 10 * NS_PER_US;
+	CHECK(!send_told(0) && !send_told(1));
+	tb_advance(tb, tx[0].look_ns - loop_now(tb_loop(tb)));
+	tb_run(tb);
+	CHECK(tx[0].in_flight);
+	CHECK(!tx[1].in_flight);
+	tb_advance(tb, 10 * NS_PER_US);
+	tb_run(tb);
+	CHECK(tx[1].in_flight);
+	pass(100);
+	CHECK_EQ(tb_net_stats(tb, 0).tx_frames, tb_vq_used_idx(&vq[1]) + tb_vq_used_idx(&vq[3]));
+	CHECK(tb_balanced(tb));
+}
+
 static const struct test_case cases[] = {
 	{ "net filter", test_filter },
 	{ "net filter keeps chains", test_filter_keeps_chains },
@@ -524,6 +592,7 @@ static const struct test_case cases[] = {
 	{ "N-04 queue pairs", test_bad_pairs },
 	{ "net queue pairs not negotiated", test_pairs_not_negotiated },
 	{ "net queue pairs busy", test_pairs_busy },
+	{ "net queue pairs in streams", test_pairs_streams },
 };
 
 int main(int argc, char **argv)
