@@ -159,7 +159,10 @@ def test_fetch_twice_at_a_time(s):
     s.ok("init")
     ps = [s.popen("iso", server.url + "/a.iso", SUM, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
           for _ in range(6)]
-    eq(sorted(p.wait() for p in ps), [0, 5, 5, 5, 5, 5], "one of them fetches it")
+    statuses = sorted(p.wait() for p in ps)
+    eq(statuses[0], 0, "one of them fetches it")
+    # 5: another one is at it; 4: it is there already, for one that comes late.
+    true(set(statuses[1:]) <= {4, 5}, f"the others: {statuses}")
     eq((files(s), content(s, "a.iso")), (["a.iso"], DATA))
     server.close()
 
