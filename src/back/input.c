@@ -29,6 +29,8 @@ void input_remove(struct input *in, struct input_sink *sink)
 	sink->added = false;
 	if (in->pointing == sink)
 		in->pointing = NULL;
+	if (in->typing == sink)
+		in->typing = NULL;
 	for (int i = 0; i < INPUT_KEYS; i++)
 		if (in->holders[i] == sink)
 			in->holders[i] = NULL;
@@ -42,21 +44,36 @@ static struct input_sink **holder_of(struct input *in, uint16_t scancode)
 	return &in->holders[(scancode & 0x7f) | (scancode & 0xff00 ? 0x80 : 0)];
 }
 
-void input_key(struct input *in, uint16_t scancode, int down)
+bool input_key(struct input *in, uint16_t scancode, int down)
 {
 	struct input_sink **holder = holder_of(in, scancode), *s = *holder;
+	bool taken = false;
 
 	if (s) {
-		(void)s->key(s->arg, scancode, down);
+		taken = s->key(s->arg, scancode, down);
 		*holder = down ? s : NULL;
-		return;
+		return taken;
 	}
 	for (s = in->sinks; s; s = s->next) {
 		if (!s->key || !s->key(s->arg, scancode, down))
 			continue;
 		*holder = down ? s : NULL;
-		return;
+		in->typing = s;
+		return true;
 	}
+	return false;
+}
+
+bool input_busy(const struct input *in)
+{
+	return in->typing && in->typing->busy && in->typing->busy(in->typing->arg);
+}
+
+bool input_key_valid(uint16_t scancode)
+{
+	uint16_t prefix = scancode & 0xff00, low = scancode & 0xff;
+
+	return scancode == PAUSE || ((!prefix || prefix == 0xe000) && low >= 1 && low <= 0x7f);
 }
 
 void input_pointer(struct input *in, int x, int y, int width, int height, unsigned int buttons)

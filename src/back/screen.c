@@ -157,6 +157,23 @@ static struct screen_mode mode_get(struct screen *s, uint32_t *serial)
 	return mode;
 }
 
+struct screen_mode screen_get_mode(struct screen *s)
+{
+	uint32_t serial;
+
+	return mode_get(s, &serial);
+}
+
+unsigned int screen_leds(struct screen *s)
+{
+	unsigned int leds;
+
+	pthread_mutex_lock(&s->lock);
+	leds = s->leds;
+	pthread_mutex_unlock(&s->lock);
+	return leds;
+}
+
 /* False: the viewer does not read its answers. */
 static bool send_frame(struct screen *s)
 {
@@ -197,14 +214,6 @@ static void set_clients(struct screen *s, unsigned int count)
 		s->on_clients(s->clients_arg, count);
 }
 
-/* Set 1 make codes, those with prefix, and Pause. */
-static bool scancode_valid(uint16_t code)
-{
-	uint16_t prefix = code & 0xff00, low = code & 0xff;
-
-	return code == 0xe11d || ((!prefix || prefix == 0xe000) && low >= 1 && low <= 0x7f);
-}
-
 /* False: the message breaks the rules. */
 static bool handle(struct screen *s, const union message *m, size_t len)
 {
@@ -222,7 +231,7 @@ static bool handle(struct screen *s, const union message *m, size_t len)
 	case SCREEN_MSG_REFRESH:
 		return send_frame(s);
 	case SCREEN_MSG_KEY:
-		if (m->key.down > 1 || !scancode_valid(m->key.scancode))
+		if (m->key.down > 1 || !input_key_valid(m->key.scancode))
 			return false;
 		input_key(s->input, m->key.scancode, m->key.down);
 		return true;

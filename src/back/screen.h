@@ -103,6 +103,9 @@ int screen_memfd(const struct screen *s);
 
 /* The guest set a mode; the next FRAME says that everything changed. -EINVAL if it does not fit. Any thread. */
 int screen_set_mode(struct screen *s, const struct screen_mode *mode);
+/* The mode as it is, and the keyboard's LEDs as in struct screen_msg_leds. Any thread. */
+struct screen_mode screen_get_mode(struct screen *s);
+unsigned int screen_leds(struct screen *s);
 /* fn sets the bits of the 4 KiB pages of video memory that changed since it was last called. -EBUSY: there is one. */
 int screen_set_dirty_source(struct screen *s, void (*fn)(void *arg, uint64_t *bitmap), void *arg);
 

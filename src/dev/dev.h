@@ -230,6 +230,8 @@ struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
 void dev_blk_close(struct dev *d, struct blk *disk);
 /* The n-th disk that the model has opened, NULL: there are fewer. Loop's thread. */
 struct blk *dev_disk(struct dev *d, unsigned int n);
+/* The same of its lines. */
+struct net *dev_line(struct dev *d, unsigned int n);
 
 /* For entries that are none of the above (input sinks, chr callbacks), on any thread. */
 void dev_lock(struct dev *d);

@@ -10,7 +10,8 @@ struct dev_batch {
 	struct dev *dev;
 	void (*end)(struct dev *d);
 	struct dev_net_events net; /* of a line */
-	struct blk *disk; /* NULL: a line */
+	struct blk *disk; /* NULL: a line, */
+	struct net *line; /* which is this */
 	struct list link;
 };
 

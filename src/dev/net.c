@@ -22,6 +22,16 @@ static void line_link(void *arg, bool up)
 		b->net.link(b->dev, up);
 }
 
+struct net *dev_line(struct dev *d, unsigned int n)
+{
+	struct dev_batch *b;
+
+	list_for_each(b, &d->batches, link)
+		if (b->line && n-- == 0)
+			return b->line;
+	return NULL;
+}
+
 struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
 			 const struct dev_net_events *ev, struct err *err)
 {
@@ -44,6 +54,7 @@ struct net *dev_net_open(struct dev *d, const struct net_spec *spec,
 	b->dev = d;
 	b->end = ev->batch_end;
 	b->net = *ev;
+	b->line = n;
 	list_append(&d->batches, &b->link);
 	net_set_events(n, &events, b);
 	return n;

@@ -251,12 +251,25 @@ static void command_write(struct dev *d, uint64_t offset, unsigned int size, uin
 static bool on_key(void *arg, uint16_t scancode, int down)
 {
 	struct i8042 *c = arg;
+	bool taken;
 
 	dev_lock(&c->dev);
+	taken = c->kbd.scanning;
 	ps2_keyboard_key(&c->kbd, scancode, down);
 	refill(c);
 	dev_unlock(&c->dev);
-	return true;
+	return taken;
+}
+
+static bool is_busy(void *arg)
+{
+	struct i8042 *c = arg;
+	bool busy;
+
+	dev_lock(&c->dev);
+	busy = c->kbd.out.count || c->from == FROM_KEYBOARD;
+	dev_unlock(&c->dev);
+	return busy;
 }
 
 static bool on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
@@ -301,7 +314,9 @@ static int i8042_init(struct dev *d, const struct env *env, const void *conf, st
 	if (r < 0)
 		return err_set(err, r, "cannot map ports 60 and 64");
 	if (env->input) {
-		c->sink = (struct input_sink){ .key = on_key, .pointer = on_pointer, .arg = c };
+		c->sink = (struct input_sink){
+			.key = on_key, .busy = is_busy, .pointer = on_pointer, .arg = c
+		};
 		input_add(env->input, &c->sink, false);
 	}
 	return 0;

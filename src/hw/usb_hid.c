@@ -338,6 +338,17 @@ static bool keyboard_key(void *arg, uint16_t scancode, int down)
 	return taken;
 }
 
+static bool keyboard_busy(void *arg)
+{
+	struct hid *h = arg;
+	bool busy;
+
+	dev_lock(h->dev);
+	busy = h->count > 0 && in_use(h);
+	dev_unlock(h->dev);
+	return busy;
+}
+
 /* --- making them --- */
 
 static const struct usb_ops tablet_ops = {
@@ -404,5 +415,6 @@ struct usb_dev *usb_keyboard_new(struct dev *d, struct err *err)
 	h->report_desc_len = sizeof(keyboard_report);
 	h->report_len = REPORT_MAX;
 	h->sink.key = keyboard_key;
+	h->sink.busy = keyboard_busy;
 	return &h->usb;
 }

@@ -52,6 +52,47 @@ static int cmd_status(void *arg, struct control_client *c, const char *operand, 
 	return 0;
 }
 
+static void reply_count(struct control_client *c, const char *kind, const struct dev *d,
+			unsigned int n, const char *what, uint64_t value)
+{
+	char key[64], number[12] = "";
+
+	if (n)
+		snprintf(number, sizeof(number), ".%u", n);
+	snprintf(key, sizeof(key), "%s.%s%s.%s", kind, d->name, number, what);
+	control_reply(c, key, "%llu", (unsigned long long)value);
+}
+
+/* What went to and from each disk and card, seen from the guest, in bytes. */
+static void reply_io(struct machine *m, struct control_client *c)
+{
+	char key[64];
+	struct blk_stats disk;
+	struct net_stats line;
+	const struct blk *b;
+	const struct net *l;
+	struct dev *d;
+
+	list_for_each(d, &m->devs, link) {
+		for (unsigned int i = 0; (b = dev_disk(d, i)); i++) {
+			blk_stats_get(b, &disk);
+			reply_count(c, "disk", d, i, "read", disk.read_bytes);
+			reply_count(c, "disk", d, i, "written", disk.write_bytes);
+			reply_count(c, "disk", d, i, "requests", disk.completed);
+		}
+		for (unsigned int i = 0; (l = dev_line(d, i)); i++) {
+			/* The kernel may move frames by itself (vhost): only the tap has seen all. */
+			if (net_tap_fd(l, 0) >= 0) {
+				snprintf(key, sizeof(key), "net.%s.tap", d->name);
+				control_reply(c, key, "%s", net_info_get(l)->name);
+			}
+			net_stats_get(l, &line);
+			reply_count(c, "net", d, i, "received", line.rx_bytes);
+			reply_count(c, "net", d, i, "sent", line.tx_bytes);
+		}
+	}
+}
+
 static int cmd_stats(void *arg, struct control_client *c, const char *operand, struct err *err)
 {
 	struct machine *m = arg;
@@ -69,6 +110,7 @@ static int cmd_stats(void *arg, struct control_client *c, const char *operand, s
 	control_reply(c, "exits.other", "%llu", (unsigned long long)k.user_other);
 	control_reply(c, "loop.waits", "%llu", (unsigned long long)l.waits);
 	control_reply(c, "loop.callbacks", "%llu", (unsigned long long)l.callbacks);
+	reply_io(m, c);
 	return 0;
 }
 
@@ -200,6 +242,10 @@ const struct control_cmd machine_commands[] = {
 	{ "link", "network cards; CARD up|down: plug the cable in or pull it", cmd_link },
 	{ "disk", "disks; NAME grow: take over the image's new size", machine_cmd_disk },
 	{ "cd", "DRIVE look|eject|force, or DRIVE insert PATH: change the disc", machine_cmd_cd },
+	{ "screen", "the screen's size, and its memory as a descriptor", machine_cmd_screen },
+	{ "key",
+	  "CODE...: press keys together (scancodes, in hexadecimal); none: whether it would work",
+	  machine_cmd_key },
 	{ "log-level", "show or set: error, warn, info, debug", cmd_log_level },
 	{ "events", "report state changes on this connection", cmd_events },
 	{ "help", "this list", cmd_help },

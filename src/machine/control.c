@@ -3,6 +3,7 @@
 #include "machine/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct control_client {
 	struct loop_fd watch;
 	struct list link;
 	bool events, closing;
+	int pass; /* descriptor that goes with the output; -1: none */
 	size_t in_len, out_len;
 	char in[CONTROL_LINE_MAX + 1];
 	char out[OUT_MAX];
@@ -47,6 +49,7 @@ static void client_free(struct control_client *c)
 
 	loop_fd_del(&c->watch);
 	fd_close(&fd);
+	fd_close(&c->pass);
 	list_remove(&c->link);
 	c->control->nclients--;
 	free(c);
@@ -58,10 +61,11 @@ static bool client_flush(struct control_client *c)
 	ssize_t n = 0;
 
 	if (c->out_len)
-		n = send(c->watch.fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		n = fd_send_fds(c->watch.fd, c->out, c->out_len, &c->pass, c->pass >= 0);
+	if (n < 0 && n != -EAGAIN)
 		c->closing = true;
 	if (n > 0) {
+		fd_close(&c->pass);
 		c->out_len -= (size_t)n;
 		memmove(c->out, c->out + n, c->out_len);
 	}
@@ -120,6 +124,16 @@ void control_reply(struct control_client *c, const char *key, const char *fmt, .
 	va_start(ap, fmt);
 	append_line(c, prefix, fmt, ap);
 	va_end(ap);
+}
+
+int control_reply_fd(struct control_client *c, int fd)
+{
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	fd_close(&c->pass);
+	c->pass = fd;
+	return 0;
 }
 
 void control_subscribe(struct control_client *c)
@@ -229,6 +243,7 @@ static void on_accepted(struct listener *l, int fd)
 		return;
 	}
 	c->control = ctl;
+	c->pass = -1;
 	c->watch.fn = on_client;
 	list_append(&ctl->clients, &c->link);
 	ctl->nclients++;

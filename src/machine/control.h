@@ -35,6 +35,8 @@ void control_free(struct control *c);
 /* One "key=value" line; control characters in the value become '?'. */
 void control_reply(struct control_client *c, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A copy of the descriptor goes with the answer (SCM_RIGHTS); one per answer. -errno: there can be no copy. */
+int control_reply_fd(struct control_client *c, int fd);
 /* This connection wants events. */
 void control_subscribe(struct control_client *c);
 /* One event line to every subscriber. */

@@ -135,6 +135,10 @@ void machine_disks_give_up(struct machine *m);
 int machine_cmd_disk(void *arg, struct control_client *c, const char *operand, struct err *err);
 int machine_cmd_cd(void *arg, struct control_client *c, const char *operand, struct err *err);
 
+/* seat.c: commands for what a person at the machine sees and does */
+int machine_cmd_screen(void *arg, struct control_client *c, const char *operand, struct err *err);
+int machine_cmd_key(void *arg, struct control_client *c, const char *operand, struct err *err);
+
 /* commands.c */
 extern const struct control_cmd machine_commands[];
 

@@ -572,6 +572,36 @@ static void sinks_are_given_back(void)
 	tb_free(tb);
 }
 
+/* Who types in the name of a person waits for the guest: then the queue, which loses what does not fit, is never full. */
+static void typing_waits(void)
+{
+	struct setup *s = make();
+	struct input *in = tb_input(s->tb);
+
+	CHECK(!input_busy(in));
+	for (int i = 0; i < 100; i++) {
+		CHECK(input_key(in, 0xe053, 1));
+		CHECK(input_busy(in));
+		CHECK(input_key(in, 0xe053, 0));
+		CHECK_EQ(get(s), 0xe0);
+		CHECK_EQ(get(s), 0x53);
+		CHECK_EQ(get(s), 0xe0);
+		CHECK(input_busy(in)); /* one byte is left */
+		CHECK_EQ(get(s), 0xd3);
+		CHECK(!input_busy(in));
+	}
+	kbd(s, 0xf5); /* the guest does not listen */
+	CHECK_EQ(get(s), 0xfa);
+	CHECK(!input_key(in, 0x1e, 1));
+	CHECK(!input_key(in, 0x1e, 0));
+	CHECK(!input_busy(in));
+	kbd(s, 0xf4);
+	CHECK_EQ(get(s), 0xfa);
+	CHECK(input_key(in, 0x1e, 1));
+	CHECK_EQ(get(s), 0x1e);
+	done(s);
+}
+
 /* G-08 */
 static void odd_widths(void)
 {
@@ -598,6 +628,7 @@ int main(int argc, char **argv)
 		{ "interrupts", interrupts },
 		{ "disabled keyboard waits", disabled_keyboard_waits },
 		{ "scan codes", scan_codes },
+		{ "typing waits for the guest", typing_waits },
 		{ "every key in set 2", every_key_in_set2 },
 		{ "keyboard commands", keyboard_commands },
 		{ "mouse commands", mouse_commands },

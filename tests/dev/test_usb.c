@@ -242,6 +242,25 @@ static void keyboard_reports(void)
 	done(s);
 }
 
+/* Who types in the name of a person waits until the guest has fetched what was typed before. */
+static void typing_waits(void)
+{
+	struct setup *s = make();
+	struct input *in = tb_input(s->tb);
+
+	CHECK(!input_busy(in));
+	for (int i = 0; i < 100; i++) {
+		CHECK(input_key(in, 0x1e, 1));
+		CHECK(input_key(in, 0x1e, 0));
+		CHECK(input_busy(in));
+		expect_keys(s, 0x040000);
+		CHECK(input_busy(in));
+		expect_keys(s, 0);
+		CHECK(!input_busy(in));
+	}
+	done(s);
+}
+
 /* Seven keys at once: roll over, until one is released. */
 static void keyboard_roll_over(void)
 {
@@ -516,6 +535,7 @@ static const struct test_case cases[] = {
 	{ "tablet_short_buffer", tablet_short_buffer },
 	{ "tablet_flood (X-12)", tablet_flood },
 	{ "keyboard_reports", keyboard_reports },
+	{ "typing_waits", typing_waits },
 	{ "keyboard_roll_over", keyboard_roll_over },
 	{ "keyboard_leds", keyboard_leds },
 	{ "descriptors", descriptors },

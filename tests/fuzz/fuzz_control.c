@@ -19,7 +19,7 @@
 #include "util/log.h"
 
 #define CLIENTS 3
-#define COMMANDS 13
+#define COMMANDS 15
 #define WISHES (WISH_QUIT | WISH_RESET | WISH_PAUSE | WISH_RESUME)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -178,8 +178,8 @@ static void send_raw(struct world *w, struct fz *f, struct client *c)
 /* A command, once or some times in one piece. */
 static void send_command(struct world *w, struct fz *f, struct client *c)
 {
-	static const char *const operands[] = { "",	 "",  "",   " error", " debug",
-						" 0 up", " ", "\r", " 0 down" };
+	static const char *const operands[] = { "",	 "",  "",   " error",  " debug",
+						" 0 up", " ", "\r", " 0 down", " 1d 38 e053" };
 	unsigned int which = fz_pick(f, COMMANDS + 1), times = fz_u8(f);
 	const char *name = which < COMMANDS ? machine_commands[which].name : "nothing";
 	char line[64], text[CONTROL_LINE_MAX];

@@ -16,7 +16,7 @@
 
 #include "conf/conf.h"
 #include "kvm/kvm.h"
-#include "machine/machine.h"
+#include "machine/machine_priv.h"
 #include "run.h"
 #include "util/bytes.h"
 #include "util/clock.h"
@@ -460,6 +460,89 @@ static void test_cables(void)
 	box_free(b);
 }
 
+/* --- somebody in front of it --- */
+
+/* One answer with the descriptor that comes with it, -1: none. */
+static int receive(int fd, const char *line, char *reply, size_t size)
+{
+	size_t count = 1;
+	ssize_t n;
+	int got = -1;
+
+	if (fd_write_full(fd, line, strlen(line)) < 0)
+		return -1;
+	n = fd_recv_fds(fd, reply, size - 1, &got, &count);
+	reply[n > 0 ? n : 0] = '\0';
+	return count ? got : -1;
+}
+
+static bool look_and_type(struct box *b, int fd)
+{
+	const struct screen_mode mode = {
+		.width = 800, .height = 600, .stride = 3328, .offset = 4096
+	};
+	char reply[256];
+	int screen;
+	bool ok;
+
+	ok = until(fd, "state=running\n") && say_wrong(fd, "screen\n", "the guest's screen is off");
+	screen_set_mode(b->m->screen, &mode);
+	strcpy((char *)screen_vram(b->m->screen) + 4096, "picture");
+	for (int i = 0; ok && i < 3; i++) {
+		screen = receive(fd, "screen\n", reply, sizeof(reply));
+		ok = strcmp(reply, "width=800\nheight=600\nstride=3328\noffset=4096\nok\n") == 0 &&
+		     screen >= 0 && pread(screen, reply, 8, 4096) == 8 &&
+		     strcmp(reply, "picture") == 0;
+		fd_close(&screen);
+	}
+	/* This guest fetches nothing: one chord waits, another one is told to. */
+	return ok && hears(fd, "key\n", "caps=off\nok\n") &&
+	       say_wrong(fd, "key 1d 38 e053 1 2 3 4 5 6\n", "at most 8") &&
+	       say_wrong(fd, "key 1d,38\n", "EINVAL") && say_wrong(fd, "key 80\n", "EINVAL") &&
+	       hears(fd, "key 1d 38 e053\n", "caps=off\nok\n") &&
+	       say_wrong(fd, "key 1e\n", "EAGAIN") && say_wrong(fd, "key\n", "EAGAIN") &&
+	       say(fd, "pause\n", NULL, 0) && until(fd, "state=paused\n") &&
+	       say_wrong(fd, "key 1e\n", "EBUSY");
+}
+
+/* The control socket's screen and key. */
+static void test_seat(void)
+{
+	struct box *b = box_new_with_screen();
+
+	box_make(b);
+	CHECK_EQ(box_run(b, look_and_type), MACHINE_EXIT_POWEROFF);
+	CHECK(b->pleased);
+	box_free(b);
+}
+
+static bool no_screen(struct box *b, int fd)
+{
+	(void)b;
+	return say_wrong(fd, "screen\n", "ENODEV the guest has no screen");
+}
+
+static bool count(struct box *b, int fd)
+{
+	char reply[8192];
+
+	(void)b;
+	return until(fd, "state=running\n") && say(fd, "stats\n", reply, sizeof(reply)) &&
+	       strstr(reply, "\nnet.e1000-0:5.0.received=0\nnet.e1000-0:5.0.sent=0\nok\n") &&
+	       no_screen(b, fd);
+}
+
+static void test_stats(void)
+{
+	struct box *b = box_new(idle_code, sizeof(idle_code));
+
+	set(b, "pci.0.5.0.device", "e1000");
+	box_make(b);
+	CHECK_EQ(box_run(b, count), MACHINE_EXIT_POWEROFF);
+	CHECK(b->pleased);
+	box_free(b);
+}
+
 /* --- where we come from --- */
 
 /* With SIGCHLD ignored by our parent no child could be waited for, and its number would soon be somebody else's. */
@@ -500,6 +583,8 @@ static const struct test_case cases[] = {
 	{ "a guest that asks twice is reset once", test_reset_once },
 	{ "a guest that resets itself for ever does not fill the log", test_reset_storm },
 	{ "a person pulls cables and plugs them in", test_cables },
+	{ "somebody looks at the screen and types", test_seat },
+	{ "a network card's counters", test_stats },
 	{ "descriptors: as many as the host allows", test_descriptor_limit },
 	{ "ignored signals are not inherited", test_inherited_signals },
 };
