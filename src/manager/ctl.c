@@ -23,6 +23,7 @@
 
 struct reader {
 	int fd;
+	int *pass; /* where a descriptor goes that comes along; NULL: nowhere */
 	uint64_t end_ns;
 	char buf[REPLY_MAX];
 	size_t len, at;
@@ -53,6 +54,14 @@ int ctl_connect(const struct guest *g, const char *socket_name)
 	return fd;
 }
 
+/* As recv(), with a descriptor that may come along. */
+static ssize_t receive(struct reader *rd)
+{
+	size_t count = rd->pass && *rd->pass < 0;
+
+	return fd_recv_fds(rd->fd, rd->buf + rd->len, sizeof(rd->buf) - rd->len, rd->pass, &count);
+}
+
 /* The next line without its end. It stays valid until the end of the answer. */
 static int read_line(struct reader *rd, char **line)
 {
@@ -74,11 +83,11 @@ static int read_line(struct reader *rd, char **line)
 			return -ETIMEDOUT;
 		if (poll(&p, 1, (int)((rd->end_ns - now) / NS_PER_MS) + 1) < 0 && errno != EINTR)
 			return -errno;
-		n = recv(rd->fd, rd->buf + rd->len, sizeof(rd->buf) - rd->len, 0);
+		n = receive(rd);
 		if (n == 0)
 			return -ECONNRESET;
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return -errno;
+		if (n < 0 && n != -EAGAIN)
+			return (int)n;
 		rd->len += n > 0 ? (size_t)n : 0;
 	}
 }
@@ -136,17 +145,21 @@ int ctl_command(const struct guest *g, const char *command, unsigned ms, char *o
 int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms, char *out,
 		   size_t size, struct err *err)
 {
-	struct reader rd = { .end_ns = clock_mono_ns() + ms * NS_PER_MS };
+	struct reader rd = { .end_ns = clock_mono_ns() + ms * NS_PER_MS, .pass = at->fd };
 	int r;
 
 	if (out && size)
 		out[0] = '\0';
+	if (at->fd)
+		*at->fd = -1;
 	rd.fd = ctl_connect(at->g, at->socket);
 	if (rd.fd < 0)
 		return err_set(err, rd.fd, "%s: its %s does not answer: %s", at->g->name, at->who,
 			       strerror(-rd.fd));
 	r = talk(&rd, command, out, size, err);
 	close(rd.fd);
+	if (r < 0 && at->fd)
+		fd_close(at->fd);
 	if (r == -EREMOTEIO)
 		err_prefix(err, r, "%s refuses", at->who);
 	else if (r < 0)

@@ -31,6 +31,7 @@ struct ctl_where {
 	const struct guest *g;
 	const char *socket; /* in the guest's folder */
 	const char *who; /* the program's name, for messages */
+	int *fd; /* takes a descriptor that comes with the answer, or -1; NULL: none is wanted */
 };
 int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms, char *out,
 		   size_t size, struct err *err);

@@ -17,6 +17,10 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   starts-paused
   locked-cd    refuse to eject a disc
   no-space     paused, because the host has no space for a disk
+  screen=WxH   the screen's size: a picture in which each pixel tells where it is
+  slow-keys    fetch a chord only when it is asked for the second time
+  no-keys      never fetch one
+  caps         Caps Lock is on
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
@@ -110,6 +114,7 @@ class Fake:
             os._exit(0)
         self.state = "paused" if {"starts-paused", "no-space"} & set(mode) else "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
+        self.asked = self.typed = 0
         self.taps = {fd: [] for fd in tap_fds(conf)}
 
     def status(self):
@@ -139,6 +144,23 @@ class Fake:
                 client.sendall(b"err EBUSY the guest has locked the drive\n")
                 return
             answer = ["medium=no" if "force" in line or "eject" in line else "medium=yes"]
+        elif line == "screen":
+            size = [w[7:] for w in self.mode if w.startswith("screen=")]
+            if not size:
+                client.sendall(b"err ENODEV the guest has no screen\n")
+                return
+            self.show(client, *map(int, size[0].split("x")))
+            return
+        elif line.split(" ")[0] == "key":
+            self.asked += 1
+            if "no-keys" in self.mode and self.typed or "slow-keys" in self.mode and self.asked % 2:
+                client.sendall(b"err EAGAIN the guest has not fetched the keys before: try again\n")
+                return
+            if line != "key":
+                self.typed += 1
+                with open("fake.keys", "a", encoding="utf-8") as f:
+                    f.write(line[4:] + "\n")
+            answer = ["caps=on" if "caps" in self.mode else "caps=off"]
         elif line == "reset":
             self.resets += 1
         elif line in ("pause", "resume") and "no-pause" not in self.mode:
@@ -156,6 +178,17 @@ class Fake:
             client.sendall(b"err EINVAL unknown command\n")
             return
         client.sendall("".join(f"{a}\n" for a in answer + ["ok"]).encode())
+
+    @staticmethod
+    def show(client, width, height):
+        """The picture lies behind something else, and its lines have gaps."""
+        stride, offset = 4 * width + 12, 64
+        memory = os.memfd_create("screen")
+        lines = (b"".join(bytes((x & 255, y & 255, 7, 99)) for x in range(width)) + b"gapgapgapgap" for y in range(height))
+        os.write(memory, bytes(offset) + b"".join(lines))
+        answer = f"width={width}\nheight={height}\nstride={stride}\noffset={offset}\nok\n"
+        socket.send_fds(client, [answer.encode()], [memory])
+        os.close(memory)
 
     def end(self, status):
         for path in [self.conf["control.path"]] + [f"com{n}.sock" for n in self.ports.values()]:

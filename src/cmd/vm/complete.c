@@ -48,8 +48,9 @@ static void offer(const struct wish *w, const char *fmt, ...)
 /* Commands that are for guests that run, or for those that do not. */
 static bool fits(const struct wish *w, const struct guest *g)
 {
-	static const char *const on[] = { "stop",    "restart", "reset", "poweroff",
-					  "console", "ssh",	"exec",	 "suspend" };
+	static const char *const on[] = { "stop",	"restart", "reset", "poweroff",
+					  "console",	"ssh",	   "exec",  "suspend",
+					  "screenshot", "type",	   "key" };
 	static const char *const off[] = { "start", "install", "rename", "destroy", "rollback" };
 	struct run_state state;
 

@@ -70,6 +70,18 @@ int vm_find(const struct vm *vm, const char *name, struct guest *out)
 		     : 0;
 }
 
+int vm_find_running(const struct vm *vm, const char *name, struct guest *out)
+{
+	struct run_state state;
+
+	if (vm_find(vm, name, out))
+		return VM_FAILED;
+	run_query(out, &state);
+	if (state.kind == RUN_LOCKED)
+		return ui_error("%s appears to be running on %s (locked)", name, state.host);
+	return state.kind == RUN_RUNNING ? 0 : ui_error("%s is not running", name);
+}
+
 /* What is only for guests with cloud-init. */
 static int check_cloud(bool cloud, const struct seed_spec *seed)
 {

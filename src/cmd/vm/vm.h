@@ -86,6 +86,9 @@ int verb_receive(struct vm *vm, int argc, char **argv);
 int verb_wait(struct vm *vm, int argc, char **argv);
 int verb_log(struct vm *vm, int argc, char **argv);
 int verb_cd(struct vm *vm, int argc, char **argv);
+int verb_screenshot(struct vm *vm, int argc, char **argv);
+int verb_type(struct vm *vm, int argc, char **argv);
+int verb_key(struct vm *vm, int argc, char **argv);
 int verb_why(struct vm *vm, int argc, char **argv);
 int verb_complete(struct vm *vm, int argc, char **argv);
 int verb_protect(struct vm *vm, int argc, char **argv);
@@ -196,6 +199,8 @@ int vm_protected(const struct guest *g);
 const struct verb *vm_verb(size_t i);
 /* Finds a guest or says that it does not exist, as every verb does. */
 int vm_find(const struct vm *vm, const char *name, struct guest *out);
+/* The same, if it runs on this host. */
+int vm_find_running(const struct vm *vm, const char *name, struct guest *out);
 /* Starts vm _run in the background. Returns the descriptor that reports (super.h), or -errno. */
 int vm_spawn(const struct guest *g, const char *iso, bool adopt, struct err *err);
 /* Brings all switches up, as root; says what does not work. Returns the exit status. */
