@@ -202,7 +202,7 @@ static void pointer_event(struct screen *s, const struct screen_msg_pointer *p)
 		return;
 	x = MIN((int)p->x, (int)mode.width - 1);
 	y = MIN((int)p->y, (int)mode.height - 1);
-	input_pointer(s->input, x, y, (int)mode.width, (int)mode.height, p->buttons & 0x1f);
+	input_pointer(s->input, x, y, (int)mode.width, (int)mode.height, p->buttons & 0x19f);
 }
 
 static void set_clients(struct screen *s, unsigned int count)

@@ -51,7 +51,8 @@ struct screen_msg_key {
 struct screen_msg_pointer {
 	struct screen_msg_hdr hdr;
 	uint16_t x, y; /* pixels; clamped to the mode by the receiver */
-	uint16_t buttons; /* bit 0 left, 1 middle, 2 right, 3 wheel up, 4 wheel down */
+	uint16_t
+		buttons; /* bit 0 left, 1 middle, 2 right, 3 wheel up, 4 wheel down, 7 back, 8 forward */
 	uint16_t reserved;
 };
 

@@ -244,8 +244,9 @@ static void push_packet(struct ps2_mouse *m)
 	int dx = clamp(m->dx, MOVE_MAX), dy = clamp(m->dy, MOVE_MAX);
 	int dz = clamp(m->dz, 7);
 	uint8_t bytes[4] = {
-		(uint8_t)(0x08 | m->buttons | (dx < 0 ? 0x10 : 0) | (dy < 0 ? 0x20 : 0)),
-		(uint8_t)dx, (uint8_t)dy, (uint8_t)(dz & (m->id == ID_FIVE_BUTTONS ? 0xf : 0xff))
+		(uint8_t)(0x08 | (m->buttons & 7) | (dx < 0 ? 0x10 : 0) | (dy < 0 ? 0x20 : 0)),
+		(uint8_t)dx, (uint8_t)dy,
+		(uint8_t)(m->id == ID_FIVE_BUTTONS ? (dz & 0xf) | (m->buttons & 0x30) : dz)
 	};
 
 	push_all(&m->out, bytes, m->id >= ID_WHEEL ? 4 : 3);
@@ -282,15 +283,17 @@ void ps2_mouse_move(struct ps2_mouse *m, int x, int y, unsigned int buttons)
 		m->dz = clamp(m->dz - 1, SUM_MAX);
 	if (pressed & BIT(4))
 		m->dz = clamp(m->dz + 1, SUM_MAX);
-	/* left, right, middle */
+	/* left, right, middle; back and forward as in the fourth byte */
 	m->buttons = (uint8_t)((buttons & 1) | (buttons & 4) >> 1 | (buttons & 2) << 1);
+	if (m->id == ID_FIVE_BUTTONS)
+		m->buttons |= (uint8_t)(buttons >> 3 & 0x30);
 	ps2_mouse_flush(m);
 }
 
 static void push_status(struct ps2_mouse *m)
 {
 	push(&m->out, (uint8_t)((m->remote ? 0x40 : 0) | (m->reporting ? 0x20 : 0) |
-				(m->scaling ? 0x10 : 0) | m->buttons));
+				(m->scaling ? 0x10 : 0) | (m->buttons & 7)));
 	push(&m->out, m->resolution);
 	push(&m->out, m->rate);
 }

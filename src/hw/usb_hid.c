@@ -79,12 +79,12 @@ static const uint8_t tablet_report[] = { 0x05, 0x01, 0x09, 0x02,
 					 0xa1, 0x01, /* generic desktop, mouse: application */
 					 0x09, 0x01, 0xa1, 0x00, /* pointer: physical */
 					 0x05, 0x09, 0x19, 0x01,
-					 0x29, 0x03, /* buttons 1 to 3 */
+					 0x29, 0x05, /* buttons 1 to 5 */
 					 0x15, 0x00, 0x25, 0x01,
-					 0x95, 0x03, 0x75, 0x01,
+					 0x95, 0x05, 0x75, 0x01,
 					 0x81, 0x02, /* a bit each */
-					 0x95, 0x01, 0x75, 0x05,
-					 0x81, 0x03, /* 5 bits of padding */
+					 0x95, 0x01, 0x75, 0x03,
+					 0x81, 0x03, /* 3 bits of padding */
 					 0x05, 0x01, 0x09, 0x30,
 					 0x09, 0x31, /* X, Y */
 					 0x15, 0x00, 0x26, LE16(AXIS_MAX),
@@ -239,8 +239,9 @@ static void tablet_move(struct hid *h, unsigned int x, unsigned int y, unsigned 
 {
 	unsigned int pressed = buttons & ~h->buttons;
 	int wheel = (pressed & BIT(3) ? 1 : 0) - (pressed & BIT(4) ? 1 : 0);
-	/* left, right, middle */
-	uint8_t held = (uint8_t)((buttons & 1) | (buttons & 4) >> 1 | (buttons & 2) << 1);
+	/* left, right, middle, back, forward */
+	uint8_t held = (uint8_t)((buttons & 1) | (buttons & 4) >> 1 | (buttons & 2) << 1 |
+				 (buttons >> 4 & 0x18));
 	uint8_t report[REPORT_MAX] = { held,	   (uint8_t)x,	      (uint8_t)(x >> 8),
 				       (uint8_t)y, (uint8_t)(y >> 8), (uint8_t)wheel };
 	const uint8_t *last = h->queue[(h->head + h->count + QUEUE - 1) % QUEUE];

@@ -460,9 +460,19 @@ static void mouse_packets(void)
 	point(s, 722, 102, 0);
 	point(s, 722, 102, 16);
 	EXPECT_AUX(s, 0x08, 0, 0, 0x01);
+	/* nor are buttons that it does not have */
+	point(s, 722, 102, 0x180);
+	CHECK_EQ(status(s) & OBF, 0);
 	knock(s, 200, 200, 80);
 	mouse(s, 0xf2);
 	EXPECT_AUX(s, 0xfa, 0x04);
+	/* back, forward */
+	point(s, 722, 102, 0x80);
+	EXPECT_AUX(s, 0x08, 0, 0, 0x10);
+	point(s, 722, 102, 0x181);
+	EXPECT_AUX(s, 0x09, 0, 0, 0x30);
+	point(s, 722, 102, 8);
+	EXPECT_AUX(s, 0x08, 0, 0, 0x0f);
 	mouse(s, 0xff);
 	EXPECT_AUX(s, 0xfa, 0xaa, 0x00);
 	mouse(s, 0xf2);

@@ -165,6 +165,12 @@ static void tablet_reports(void)
 	expect_pointer(s, 0, 16399, 16404, 0);
 	expect_pointer(s, 0, 16399, 16404, -1);
 	expect_pointer(s, 0, 16399, 16404, 0);
+	point(s, 512, 384, 0x80);
+	point(s, 512, 384, 0x101);
+	expect_pointer(s, 8, 16399, 16404, 0);
+	expect_pointer(s, 17, 16399, 16404, 0);
+	point(s, 512, 384, 0);
+	expect_pointer(s, 0, 16399, 16404, 0);
 	expect_none(s, s->tablet);
 	done(s);
 }

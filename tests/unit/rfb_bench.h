@@ -57,6 +57,10 @@ struct viewer {
 	z_stream z, tight;
 	unsigned int n_rects, n_raw, n_zrle, n_tight, n_size, n_ext_size, n_qemu, n_leds, leds;
 	unsigned int ext_reason, ext_status;
+	unsigned int n_last, n_cursor, n_name, n_buttons, n_ends, n_fences, n_requests;
+	bool sulks; /* leaves fences unanswered */
+	uint32_t fence_flags; /* of the last answer */
+	uint8_t fence_len, fence[64];
 	uint64_t received;
 };
 
@@ -384,19 +388,25 @@ BENCH void viewer_answer(struct viewer *v, const char *password)
 	viewer_send(v, answer, 16);
 }
 
+BENCH void viewer_name(struct viewer *v)
+{
+	uint32_t len = viewer_recv_u32(v);
+
+	CHECK(len <= SERVER_NAME_MAX);
+	memset(v->name, 0, sizeof(v->name));
+	viewer_recv(v, v->name, len);
+}
+
 BENCH void viewer_init(struct viewer *v)
 {
 	uint8_t format[16];
-	uint32_t len;
 
 	viewer_send(v, "\1", 1);
 	v->width = viewer_recv_u16(v);
 	v->height = viewer_recv_u16(v);
 	viewer_recv(v, format, 16);
 	CHECK(memcmp(format, "\x20\x18\0\1\0\xff\0\xff\0\xff\x10\x08\0", 13) == 0);
-	len = viewer_recv_u32(v);
-	CHECK(len <= SERVER_NAME_MAX);
-	viewer_recv(v, v->name, len);
+	viewer_name(v);
 }
 
 /* Up to ServerInit. password NULL: security type None. */
@@ -706,6 +716,20 @@ BENCH void viewer_rect(struct viewer *v)
 	case RFB_ENC_QEMU_KEYS:
 		v->n_qemu++;
 		break;
+	case RFB_ENC_LAST_RECT:
+		v->n_last++;
+		break;
+	case RFB_ENC_CURSOR:
+		CHECK(r.w == 0 && r.h == 0);
+		v->n_cursor++;
+		break;
+	case RFB_ENC_DESKTOP_NAME:
+		viewer_name(v);
+		v->n_name++;
+		break;
+	case RFB_ENC_EXT_BUTTONS:
+		v->n_buttons++;
+		break;
 	case RFB_ENC_QEMU_LEDS:
 		v->leds = viewer_recv_u8(v);
 		v->n_leds++;
@@ -715,17 +739,67 @@ BENCH void viewer_rect(struct viewer *v)
 	}
 }
 
-/* Waits for one update and takes it in. */
+/* A request is answered; an answer is kept. */
+BENCH void viewer_fence(struct viewer *v)
+{
+	uint8_t m[9 + 64] = { RFB_FENCE };
+
+	viewer_recv(v, m + 1, 8);
+	CHECK(m[8] <= 64);
+	viewer_recv(v, m + 9, m[8]);
+	if (get_be32(m + 4) & RFB_FENCE_REQUEST) {
+		v->n_requests++;
+		put_be32(m + 4, get_be32(m + 4) & 7);
+		if (!v->sulks)
+			viewer_send(v, m, 9 + m[8]);
+		return;
+	}
+	v->n_fences++;
+	v->fence_flags = get_be32(m + 4);
+	v->fence_len = m[8];
+	memcpy(v->fence, m + 9, m[8]);
+}
+
+/* Takes one message in; returns its type. */
+BENCH unsigned int viewer_message(struct viewer *v)
+{
+	unsigned int type = viewer_recv_u8(v), n, last = v->n_last;
+
+	switch (type) {
+	case RFB_FRAMEBUFFER_UPDATE:
+		viewer_recv_u8(v);
+		n = viewer_recv_u16(v);
+		v->n_rects = 0;
+		CHECK(n > 0);
+		while (n-- && v->n_last == last)
+			viewer_rect(v);
+		break;
+	case RFB_FENCE:
+		viewer_fence(v);
+		break;
+	case RFB_CONTINUOUS_UPDATES:
+		v->n_ends++;
+		break;
+	default:
+		CHECK_FAIL("message %u", type);
+	}
+	return type;
+}
+
+/* Waits for one update and takes it in, and all other messages before it. */
 BENCH void viewer_update(struct viewer *v)
 {
-	unsigned int n;
+	while (viewer_message(v) != RFB_FRAMEBUFFER_UPDATE)
+		;
+}
 
-	CHECK_EQ(viewer_recv_u8(v), RFB_FRAMEBUFFER_UPDATE);
-	viewer_recv_u8(v);
-	n = viewer_recv_u16(v);
-	v->n_rects = 0;
-	while (n--)
-		viewer_rect(v);
+/* No byte comes for a while. */
+BENCH bool viewer_quiet(struct viewer *v)
+{
+	char b;
+
+	bench_advance(v->b, NS_PER_SEC);
+	return recv(v->fd, &b, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN;
 }
 
 /* Asks for the whole screen as it is after a moment, and gets it. */

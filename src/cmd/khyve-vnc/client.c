@@ -53,7 +53,7 @@ static void update_events(struct client *c)
 {
 	unsigned int events = c->out_len ? EPOLLOUT : 0;
 
-	if (c->state != CLIENT_DELAY && c->state != CLIENT_FRAME)
+	if (c->state != CLIENT_DELAY && c->state != CLIENT_FRAME && !flow_blocked(c))
 		events |= EPOLLIN;
 	loop_fd_events(&c->watch, events);
 }
@@ -97,6 +97,7 @@ static int flush(struct client *c)
 			return -errno;
 		c->out_start += (size_t)n;
 		c->out_len -= (size_t)n;
+		c->sent += (size_t)n;
 	}
 	if (c->out_len == 0)
 		c->out_start = 0;
@@ -148,6 +149,8 @@ static int receive(struct client *c)
 
 	if (c->state == CLIENT_CLOSING)
 		c->in_len = 0;
+	if (c->in_len == sizeof(c->in))
+		return 0; /* it waits behind a fence */
 	n = recv(c->watch.fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -166,7 +169,10 @@ static void on_event(struct loop_fd *w, unsigned int events)
 
 static void on_work(struct loop_post *p)
 {
-	finish(container_of(p, struct client, work), 0);
+	struct client *c = container_of(p, struct client, work);
+
+	/* What a fence held back. */
+	finish(c, rfb_input(c));
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -215,8 +221,11 @@ void client_leds(struct client *c)
 
 bool client_hungry(const struct client *c)
 {
+	struct rect region;
+
 	return c->state == CLIENT_FRAME ||
-	       (c->state == CLIENT_RUN && c->requested && !c->updating && c->out_len == 0);
+	       (c->state == CLIENT_RUN && (c->requested || flow_open(c, &region)) && !c->updating &&
+		c->out_len == 0);
 }
 
 struct client *client_new(struct server *s, int fd, struct auth_peer peer)

@@ -10,6 +10,7 @@
 #include "cmd/khyve-vnc/auth.h"
 #include "cmd/khyve-vnc/damage.h"
 #include "cmd/khyve-vnc/enc.h"
+#include "cmd/khyve-vnc/flow.h"
 #include "cmd/khyve-vnc/keysym.h"
 #include "cmd/khyve-vnc/pixel.h"
 #include "loop/loop.h"
@@ -41,11 +42,12 @@ enum client_state {
 /* What the viewer's SetEncodings allows. */
 struct client_caps {
 	bool zrle, tight, resize, ext_resize, qemu_keys, leds;
+	bool last_rect, fence, ext_buttons;
 };
 
 /* Pseudo rectangles that go out with the next update. */
 struct client_notices {
-	bool size, size_refused, qemu_keys, leds;
+	bool size, size_refused, qemu_keys, leds, cursor, name, ext_buttons;
 };
 
 /* One viewer. Functions that return an int return a negative errno when the connection is to be dropped. */
@@ -85,9 +87,12 @@ struct client {
 	struct damage todo; /* what the current update has still to send */
 	struct rect todo_region;
 	bool updating;
+	bool last_rect; /* ends the current update */
+	struct flow flow;
 
 	uint8_t out[CLIENT_OUT_SIZE];
 	size_t out_start, out_len;
+	uint64_t sent; /* bytes since the beginning */
 };
 
 /* Takes the descriptor over. NULL: out of memory; the descriptor is closed then. The server lists it. */
@@ -103,7 +108,7 @@ void client_leds(struct client *c);
 /* Waits for the screen to change. */
 bool client_hungry(const struct client *c);
 
-/* --- between client.c and rfb.c, input.c, update.c --- */
+/* --- between client.c and rfb.c, flow.c, input.c, update.c --- */
 
 /* Puts bytes of a small message into the output, which has room for them. */
 void client_put(struct client *c, const void *data, size_t len);
@@ -125,7 +130,7 @@ void rfb_server_init(struct client *c);
 /* input.c */
 void input_keysym(struct client *c, uint32_t keysym, bool down);
 void input_scancode(struct client *c, uint16_t scancode, bool down);
-void input_pointer(struct client *c, uint16_t x, uint16_t y, uint8_t buttons);
+void input_pointer(struct client *c, uint16_t x, uint16_t y, uint16_t buttons);
 void input_release_all(struct client *c);
 
 /* update.c: a FramebufferUpdateRequest. */

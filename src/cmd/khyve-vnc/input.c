@@ -98,11 +98,12 @@ void input_keysym(struct client *c, uint32_t keysym, bool down)
 		press_shifted(c, key.scancode, want);
 }
 
-void input_pointer(struct client *c, uint16_t x, uint16_t y, uint8_t buttons)
+void input_pointer(struct client *c, uint16_t x, uint16_t y, uint16_t buttons)
 {
 	c->pointer_x = x;
 	c->pointer_y = y;
-	c->buttons = buttons & 0x1f;
+	/* Horizontal wheels (bits 5 and 6) are on no model. */
+	c->buttons = buttons & 0x19f;
 	server_pointer(c->server, x, y, c->buttons);
 }
 

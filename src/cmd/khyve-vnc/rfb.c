@@ -198,6 +198,18 @@ static void add_encoding(struct client *c, int32_t encoding)
 		c->caps.qemu_keys = c->notices.qemu_keys = true;
 	if (encoding == RFB_ENC_QEMU_LEDS)
 		c->caps.leds = c->notices.leds = true;
+	if (encoding == RFB_ENC_LAST_RECT)
+		c->caps.last_rect = true;
+	if (encoding == RFB_ENC_CURSOR)
+		c->notices.cursor = true;
+	if (encoding == RFB_ENC_DESKTOP_NAME)
+		c->notices.name = true;
+	if (encoding == RFB_ENC_EXT_BUTTONS)
+		c->caps.ext_buttons = c->notices.ext_buttons = true;
+	if (encoding == RFB_ENC_FENCE)
+		flow_fences(c);
+	if (encoding == RFB_ENC_CONTINUOUS_UPDATES)
+		flow_continuous(c);
 }
 
 static ssize_t handle_update_request(struct client *c, const uint8_t *in, size_t len)
@@ -220,12 +232,18 @@ static ssize_t handle_key(struct client *c, const uint8_t *in, size_t len)
 	return 8;
 }
 
+/* With extended buttons the highest bit says that a byte with those from the eighth on follows. */
 static ssize_t handle_pointer(struct client *c, const uint8_t *in, size_t len)
 {
-	if (len < 6)
+	bool extended = c->caps.ext_buttons && len >= 2 && in[1] & 0x80;
+	ssize_t size = extended ? 7 : 6;
+	unsigned int buttons;
+
+	if (len < (size_t)size)
 		return 0;
-	input_pointer(c, get_be16(in + 2), get_be16(in + 4), in[1]);
-	return 6;
+	buttons = extended ? (in[1] & 0x7fu) | (unsigned int)in[6] << 7 : in[1];
+	input_pointer(c, get_be16(in + 2), get_be16(in + 4), (uint16_t)buttons);
+	return size;
 }
 
 static ssize_t handle_cut_text(struct client *c, const uint8_t *in, size_t len)
@@ -285,6 +303,10 @@ static ssize_t handle_message(struct client *c, const uint8_t *in, size_t len)
 		return handle_pointer(c, in, len);
 	case RFB_CUT_TEXT:
 		return handle_cut_text(c, in, len);
+	case RFB_CONTINUOUS_UPDATES:
+		return flow_handle_enable(c, in, len);
+	case RFB_FENCE:
+		return flow_handle_fence(c, in, len);
 	case RFB_SET_DESKTOP_SIZE:
 		return handle_set_desktop_size(c, in, len);
 	case RFB_QEMU:
@@ -294,7 +316,7 @@ static ssize_t handle_message(struct client *c, const uint8_t *in, size_t len)
 	}
 }
 
-static ssize_t handle_run(struct client *c, const uint8_t *in, size_t len)
+static ssize_t handle_part(struct client *c, const uint8_t *in, size_t len)
 {
 	if (c->skip) {
 		uint32_t n = (uint32_t)MIN(len, (size_t)c->skip);
@@ -310,6 +332,15 @@ static ssize_t handle_run(struct client *c, const uint8_t *in, size_t len)
 		return 4;
 	}
 	return handle_message(c, in, len);
+}
+
+static ssize_t handle_run(struct client *c, const uint8_t *in, size_t len)
+{
+	ssize_t n = flow_blocked(c) ? 0 : handle_part(c, in, len);
+
+	if (n > 0)
+		flow_handled(c, c->skip == 0 && c->encodings_left == 0);
+	return n;
 }
 
 int rfb_input(struct client *c)

@@ -17,6 +17,8 @@ enum {
 	RFB_KEY = 4,
 	RFB_POINTER = 5,
 	RFB_CUT_TEXT = 6,
+	RFB_CONTINUOUS_UPDATES = 150, /* from the server: their end */
+	RFB_FENCE = 248, /* both ways */
 	RFB_SET_DESKTOP_SIZE = 251,
 	RFB_QEMU = 255,
 };
@@ -28,9 +30,23 @@ enum {
 	RFB_ENC_TIGHT = 7,
 	RFB_ENC_ZRLE = 16, /* s7.7.6 */
 	RFB_ENC_DESKTOP_SIZE = -223, /* s7.8.2 */
+	RFB_ENC_LAST_RECT = -224,
+	RFB_ENC_CURSOR = -239, /* s7.8.1 */
 	RFB_ENC_QEMU_KEYS = -258,
 	RFB_ENC_QEMU_LEDS = -261,
+	RFB_ENC_DESKTOP_NAME = -307,
 	RFB_ENC_EXT_DESKTOP_SIZE = -308,
+	RFB_ENC_FENCE = -312,
+	RFB_ENC_CONTINUOUS_UPDATES = -313,
+	RFB_ENC_EXT_BUTTONS = -316,
 };
+
+/* Flags of fences; those of RFB_FENCE_FLAGS are kept in an answer. */
+#define RFB_FENCE_BLOCK_BEFORE 1u
+#define RFB_FENCE_SYNC_NEXT 4u
+#define RFB_FENCE_FLAGS 7u
+#define RFB_FENCE_REQUEST 0x80000000u
+
+#define RFB_RECTS_UNKNOWN 0xffff /* a LastRect ends the update */
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
+#include <string.h>
 
 #include "cmd/khyve-vnc/client.h"
 #include "cmd/khyve-vnc/rfb.h"
@@ -11,6 +12,8 @@ void update_request(struct client *c, bool incremental, struct rect r)
 {
 	struct rect screen = { .w = c->width, .h = c->height };
 
+	if (incremental && c->flow.continuous)
+		return;
 	if (!CANARY && !rect_clip(&r, &screen))
 		return;
 	if (!incremental) {
@@ -97,29 +100,57 @@ static void put_notices(struct client *c)
 		put_rect(c, &(struct rect){ 0 }, RFB_ENC_QEMU_LEDS);
 		client_put_u8(c, (uint8_t)(c->server->leds & 7));
 	}
+	if (c->notices.cursor) /* of no size: the guest draws its own */
+		put_rect(c, &(struct rect){ 0 }, RFB_ENC_CURSOR);
+	if (c->notices.name) {
+		put_rect(c, &(struct rect){ 0 }, RFB_ENC_DESKTOP_NAME);
+		client_put_u32(c, (uint32_t)strlen(c->server->name));
+		client_put(c, c->server->name, strlen(c->server->name));
+	}
+	if (c->notices.ext_buttons)
+		put_rect(c, &(struct rect){ 0 }, RFB_ENC_EXT_BUTTONS);
 	c->notices = (struct client_notices){ 0 };
+}
+
+static unsigned int count_notices(const struct client_notices *n)
+{
+	return (unsigned int)n->size_refused + n->qemu_keys + n->leds + n->cursor + n->name +
+	       n->ext_buttons;
+}
+
+/* What the next update is to show. False: none is wanted now. */
+static bool wanted(const struct client *c, struct rect *region)
+{
+	struct rect open = { 0 };
+
+	if (c->await_frame)
+		return false;
+	*region = c->requested ? c->request : (struct rect){ 0 };
+	if (flow_open(c, &open))
+		rect_join(region, &open);
+	return c->requested || open.w;
 }
 
 /* Starts an update if one was asked for and there is something to tell. */
 static int start(struct client *c)
 {
-	struct rect screen = { .w = c->width, .h = c->height };
-	unsigned int n =
-		(unsigned int)c->notices.size_refused + c->notices.qemu_keys + c->notices.leds;
+	struct rect screen = { .w = c->width, .h = c->height }, region;
+	unsigned int n = count_notices(&c->notices);
 
-	if (!c->requested || c->await_frame)
+	if (!wanted(c, &region))
 		return 0;
 	if (c->notices.size || size_differs(c)) {
 		put_size(c);
 		return 1;
 	}
-	damage_split(&c->damage, &c->request, &screen, &c->todo);
+	damage_split(&c->damage, &region, &screen, &c->todo);
 	n += damage_count(&c->todo);
 	if (n == 0)
 		return 0;
 	c->conv = c->next_conv;
-	c->todo_region = c->request;
-	put_update_header(c, n);
+	c->todo_region = region;
+	c->last_rect = c->caps.last_rect;
+	put_update_header(c, c->last_rect ? RFB_RECTS_UNKNOWN : n);
 	put_notices(c);
 	c->updating = true;
 	end_request(c);
@@ -162,12 +193,17 @@ int update_step(struct client *c)
 	int rc;
 
 	if (!c->updating) {
+		if (flow_put(c))
+			return 1;
 		rc = start(c);
 		if (rc <= 0 || !c->updating)
 			return rc;
 	}
 	if (!damage_next(&c->todo, &r)) {
 		c->updating = false;
+		if (c->last_rect)
+			put_rect(c, &(struct rect){ 0 }, RFB_ENC_LAST_RECT);
+		flow_update_done(c);
 		/* Notices alone are an update too. */
 		return c->out_len > 0 || c->requested ? 1 : 0;
 	}
