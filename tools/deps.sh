@@ -11,7 +11,7 @@ set -eu -o pipefail
 
 build="build-essential pkg-config meson ninja-build python3
 	liburing-dev zlib1g-dev libssl-dev libcurl4-openssl-dev libjansson-dev libmnl-dev
-	libslirp-dev libarchive-dev"
+	libslirp-dev libarchive-dev libjpeg62-turbo-dev"
 demo="ovmf grub-common grub-efi-amd64-bin mtools xorriso busybox-static cpio kmod xz-utils
 	fdisk dosfstools e2fsprogs efibootmgr nftables qemu-system-x86 linux-image-amd64 linux-headers-amd64
 	tigervnc-viewer vncsnapshot xvfb procps iproute2 dnsmasq-base"

@@ -4,11 +4,14 @@
 #define TESTS_UNIT_RFB_BENCH_H
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include <jpeglib.h>
 
 #include "run.h"
 
@@ -54,7 +57,9 @@ struct viewer {
 	unsigned int cpixel_bytes;
 	bool tpixel; /* Tight has pixels of three bytes, 0xrrggbb in fb */
 	uint32_t *fb; /* SCREEN_MAX_WIDTH pixels per line */
-	z_stream z, tight;
+	z_stream z, tight, zlib;
+	bool jpeg; /* may come; its pixels are 0xrrggbb in fb */
+	unsigned int n_hextile, n_zlib, n_jpeg;
 	unsigned int n_rects, n_raw, n_zrle, n_tight, n_size, n_ext_size, n_qemu, n_leds, leds;
 	unsigned int ext_reason, ext_status;
 	unsigned int n_last, n_cursor, n_name, n_buttons, n_ends, n_fences, n_requests;
@@ -261,6 +266,7 @@ BENCH struct viewer *viewer_new(struct bench *b)
 	v->fb = calloc(SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT, 4);
 	CHECK_EQ(inflateInit(&v->z), Z_OK);
 	CHECK_EQ(inflateInit(&v->tight), Z_OK);
+	CHECK_EQ(inflateInit(&v->zlib), Z_OK);
 	CHECK(server_add(b->server, pair[1], &from));
 	return v;
 }
@@ -270,6 +276,7 @@ BENCH void viewer_free(struct viewer *v)
 	fd_close(&v->fd);
 	inflateEnd(&v->z);
 	inflateEnd(&v->tight);
+	inflateEnd(&v->zlib);
 	free(v->fb);
 	free(v);
 }
@@ -475,19 +482,101 @@ BENCH void viewer_key(struct viewer *v, uint32_t keysym, bool down)
 	viewer_send(v, m, sizeof(m));
 }
 
+BENCH uint32_t pixel_at(const struct viewer *v, const uint8_t *p)
+{
+	uint32_t px = 0;
+
+	for (unsigned int i = 0; i < v->bytes_pp; i++)
+		px |= (uint32_t)p[i] << (8 * i);
+	return px;
+}
+
 BENCH void viewer_pixels_raw(struct viewer *v, struct rect r)
 {
-	uint8_t line[SCREEN_MAX_WIDTH * 4 + 4] = { 0 };
+	uint8_t line[SCREEN_MAX_WIDTH * 4];
 
 	for (unsigned int y = r.y; y < r.y + r.h; y++) {
 		viewer_recv(v, line, (size_t)r.w * v->bytes_pp);
-		for (unsigned int i = 0; i < r.w; i++) {
-			uint32_t px = get_le32(line + (size_t)i * v->bytes_pp);
+		for (unsigned int i = 0; i < r.w; i++)
+			v->fb[y * SCREEN_MAX_WIDTH + r.x + i] =
+				pixel_at(v, line + (size_t)i * v->bytes_pp);
+	}
+}
 
-			if (v->bytes_pp < 4)
-				px &= BIT(8 * v->bytes_pp) - 1;
-			v->fb[y * SCREEN_MAX_WIDTH + r.x + i] = px;
+BENCH void viewer_pixels_zlib(struct viewer *v, struct rect r)
+{
+	size_t len = viewer_recv_u32(v), room = (size_t)r.w * r.h * v->bytes_pp;
+	uint8_t *packed = malloc(len), *plain = malloc(room);
+
+	viewer_recv(v, packed, len);
+	v->zlib.next_in = packed;
+	v->zlib.avail_in = (uInt)len;
+	v->zlib.next_out = plain;
+	v->zlib.avail_out = (uInt)room;
+	CHECK_EQ(inflate(&v->zlib, Z_SYNC_FLUSH), Z_OK);
+	CHECK_EQ(v->zlib.avail_in, 0);
+	CHECK_EQ(v->zlib.avail_out, 0);
+	for (unsigned int i = 0; i < r.w * r.h; i++)
+		v->fb[(r.y + i / r.w) * SCREEN_MAX_WIDTH + r.x + i % r.w] =
+			pixel_at(v, plain + (size_t)i * v->bytes_pp);
+	free(packed);
+	free(plain);
+}
+
+BENCH uint32_t viewer_recv_pixel(struct viewer *v)
+{
+	uint8_t b[4];
+
+	viewer_recv(v, b, v->bytes_pp);
+	return pixel_at(v, b);
+}
+
+BENCH void viewer_fill(struct viewer *v, struct rect r, uint32_t px)
+{
+	for (unsigned int i = 0; i < r.w * r.h; i++)
+		v->fb[(r.y + i / r.w) * SCREEN_MAX_WIDTH + r.x + i % r.w] = px;
+}
+
+/* RFC 6143 s7.7.4. What one tile hands on is checked to be allowed. */
+BENCH void viewer_pixels_hextile(struct viewer *v, struct rect r)
+{
+	uint32_t bg = 0, fg = 0;
+	bool bg_known = false, fg_known = false;
+
+	for (unsigned int i = 0, cols = (r.w + 15) / 16; i < cols * ((r.h + 15) / 16); i++) {
+		struct rect t = { r.x + i % cols * 16, r.y + i / cols * 16, 16, 16 };
+		unsigned int sub = viewer_recv_u8(v), n;
+
+		rect_clip(&t, &r);
+		CHECK(sub < 32);
+		if (sub & 1) {
+			viewer_pixels_raw(v, t);
+			bg_known = fg_known = false;
+			continue;
 		}
+		if (sub & 2)
+			bg = viewer_recv_pixel(v);
+		if (sub & 4)
+			fg = viewer_recv_pixel(v);
+		bg_known |= sub & 2;
+		fg_known |= sub & 4;
+		CHECK(bg_known && !((sub & 4) && (sub & 16)));
+		viewer_fill(v, t, bg);
+		n = sub & 8 ? viewer_recv_u8(v) : 0;
+		CHECK(n > 0 || !(sub & 8));
+		CHECK(!n || sub & 16 || fg_known);
+		while (n--) {
+			uint32_t px = sub & 16 ? viewer_recv_pixel(v) : fg;
+			unsigned int xy = viewer_recv_u8(v), wh = viewer_recv_u8(v);
+			struct rect s = { xy >> 4, xy & 15, (wh >> 4) + 1, (wh & 15) + 1 };
+
+			CHECK(s.x + s.w <= t.w && s.y + s.h <= t.h);
+			s.x += t.x;
+			s.y += t.y;
+			viewer_fill(v, s, px);
+		}
+		if (sub & 16)
+			fg_known = false;
 	}
 }
 
@@ -599,20 +688,59 @@ BENCH uint32_t tight_pixel(const struct viewer *v, const uint8_t **p)
 	return px;
 }
 
+BENCH size_t tight_length(struct viewer *v)
+{
+	uint8_t byte = 0x80;
+	size_t len = 0;
+
+	for (unsigned int shift = 0; shift < 21 && byte & 0x80; shift += 7) {
+		byte = (uint8_t)viewer_recv_u8(v);
+		len |= (size_t)(byte & (shift < 14 ? 0x7f : 0xff)) << shift;
+	}
+	return len;
+}
+
+BENCH void viewer_pixels_jpeg(struct viewer *v, struct rect r)
+{
+	size_t len = tight_length(v);
+	uint8_t *data = malloc(len);
+	struct jpeg_decompress_struct d;
+	struct jpeg_error_mgr errors;
+
+	CHECK(v->jpeg && v->bytes_pp > 1);
+	viewer_recv(v, data, len);
+	d.err = jpeg_std_error(&errors); /* which ends the program */
+	jpeg_create_decompress(&d);
+	jpeg_mem_src(&d, data, len);
+	CHECK_EQ(jpeg_read_header(&d, TRUE), JPEG_HEADER_OK);
+	d.out_color_space = JCS_EXT_BGRX;
+	jpeg_start_decompress(&d);
+	CHECK(d.output_width == r.w && d.output_height == r.h);
+	while (d.output_scanline < r.h) {
+		uint32_t *px = &v->fb[(r.y + d.output_scanline) * SCREEN_MAX_WIDTH + r.x];
+		JSAMPROW row = (JSAMPROW)px;
+
+		jpeg_read_scanlines(&d, &row, 1);
+		for (unsigned int i = 0; i < r.w; i++)
+			px[i] &= 0xffffff;
+	}
+	jpeg_finish_decompress(&d);
+	jpeg_destroy_decompress(&d);
+	free(data);
+	v->n_jpeg++;
+}
+
 /* len bytes of pixels or indexes, compressed or not (rfbproto 7.7.7). */
 BENCH void tight_data(struct viewer *v, uint8_t *plain, size_t len)
 {
-	size_t packed_len = 0;
-	uint8_t *packed, byte = 0x80;
+	size_t packed_len;
+	uint8_t *packed;
 
 	if (len < 12) {
 		viewer_recv(v, plain, len);
 		return;
 	}
-	for (unsigned int shift = 0; shift < 21 && byte & 0x80; shift += 7) {
-		byte = (uint8_t)viewer_recv_u8(v);
-		packed_len |= (size_t)(byte & (shift < 14 ? 0x7f : 0xff)) << shift;
-	}
+	packed_len = tight_length(v);
 	packed = malloc(packed_len + 1);
 	viewer_recv(v, packed, packed_len);
 	v->tight.next_in = packed;
@@ -634,6 +762,11 @@ BENCH void viewer_pixels_tight(struct viewer *v, struct rect r)
 	uint32_t palette[256] = { 0 };
 	const uint8_t *p = colours, *row = plain;
 
+	if (control == 0x90) {
+		free(plain);
+		viewer_pixels_jpeg(v, r);
+		return;
+	}
 	if (control == 0x80)
 		n = 1;
 	else if (control == 0x40) {
@@ -680,6 +813,38 @@ BENCH void viewer_ext_size(struct viewer *v, struct rect r)
 	v->height = r.h;
 }
 
+/* False: no encoding of pixels. */
+BENCH bool viewer_pixels(struct viewer *v, struct rect r, int32_t encoding)
+{
+	if (encoding < 0)
+		return false;
+	CHECK(r.w > 0 && r.h > 0 && r.x + r.w <= v->width && r.y + r.h <= v->height);
+	switch (encoding) {
+	case RFB_ENC_RAW:
+		v->n_raw++;
+		viewer_pixels_raw(v, r);
+		return true;
+	case RFB_ENC_HEXTILE:
+		v->n_hextile++;
+		viewer_pixels_hextile(v, r);
+		return true;
+	case RFB_ENC_ZLIB:
+		v->n_zlib++;
+		viewer_pixels_zlib(v, r);
+		return true;
+	case RFB_ENC_TIGHT:
+		v->n_tight++;
+		viewer_pixels_tight(v, r);
+		return true;
+	case RFB_ENC_ZRLE:
+		v->n_zrle++;
+		viewer_pixels_zrle(v, r);
+		return true;
+	default:
+		return false;
+	}
+}
+
 BENCH void viewer_rect(struct viewer *v)
 {
 	struct rect r;
@@ -691,19 +856,8 @@ BENCH void viewer_rect(struct viewer *v)
 	r.h = viewer_recv_u16(v);
 	encoding = (int32_t)viewer_recv_u32(v);
 	v->n_rects++;
-	if (encoding == RFB_ENC_RAW || encoding == RFB_ENC_ZRLE || encoding == RFB_ENC_TIGHT) {
-		CHECK(r.w > 0 && r.h > 0 && r.x + r.w <= v->width && r.y + r.h <= v->height);
-		if (encoding == RFB_ENC_RAW)
-			viewer_pixels_raw(v, r);
-		else if (encoding == RFB_ENC_TIGHT)
-			viewer_pixels_tight(v, r);
-		else
-			viewer_pixels_zrle(v, r);
-		v->n_raw += encoding == RFB_ENC_RAW;
-		v->n_tight += encoding == RFB_ENC_TIGHT;
-		v->n_zrle += encoding == RFB_ENC_ZRLE;
+	if (viewer_pixels(v, r, encoding))
 		return;
-	}
 	switch (encoding) {
 	case RFB_ENC_DESKTOP_SIZE:
 		v->n_size++;

@@ -76,7 +76,7 @@ static void fences_answered(void)
 {
 	struct bench *b = bench_new(NULL, 4);
 	struct viewer *v = ready(b);
-	uint8_t payload[64];
+	uint8_t payload[65];
 
 	for (unsigned int i = 0; i <= 64; i++) {
 		memset(payload, (int)i, sizeof(payload));

@@ -249,6 +249,7 @@ struct client *client_new(struct server *s, int fd, struct auth_peer peer)
 	rc = pixel_conv_init(&c->conv, native);
 	assert(rc == 0);
 	c->next_conv = c->conv;
+	c->caps.quality = -1;
 	if (loop_fd_add(s->loop, &c->watch, fd, EPOLLIN) < 0) {
 		close(fd);
 		free(c);
@@ -272,5 +273,6 @@ void client_free(struct client *c)
 	close(fd);
 	zrle_free(c->zrle);
 	tight_free(c->tight);
+	zlib_free(c->zlib);
 	free(c);
 }

@@ -41,7 +41,10 @@ enum client_state {
 
 /* What the viewer's SetEncodings allows. */
 struct client_caps {
-	bool zrle, tight, resize, ext_resize, qemu_keys, leds;
+	bool chosen; /* an encoding that we know */
+	int32_t encoding; /* the first of those named */
+	int quality; /* 0 to 9; -1: pixels are sent as they are */
+	bool resize, ext_resize, qemu_keys, leds;
 	bool last_rect, fence, ext_buttons;
 };
 
@@ -78,6 +81,7 @@ struct client {
 	struct client_notices notices;
 	struct zrle *zrle;
 	struct tight *tight;
+	struct zlib *zlib;
 
 	unsigned int width, height; /* the viewer's idea of the screen */
 	struct damage damage; /* differs from what the viewer has */

@@ -8,17 +8,21 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "cmd/khyve-vnc/jpeg.h"
 #include "cmd/khyve-vnc/pixel.h"
 #include "cmd/khyve-vnc/view.h"
 
-/* Tight without JPEG (rfbproto 7.7.7): nothing is lost, and viewers that know no ZRLE know this. */
+/*
+ * Tight (rfbproto 7.7.7), for viewers that know no ZRLE and for those that want JPEG. Pieces of up to 256 colours, which
+ * text is made of, are never JPEG.
+ */
 #define COLOURS_MAX 256
 #define COLOUR_HASH 1024 /* power of two, > 2 * COLOURS_MAX */
 #define TIGHT_LEVEL 2
 #define PLAIN_MAX 12 /* less than this many bytes are not compressed */
 
 /* Compression control; stream 0 is the only one used. */
-enum { CONTROL_COPY = 0x00, CONTROL_FILTER = 0x40, CONTROL_FILL = 0x80 };
+enum { CONTROL_COPY = 0x00, CONTROL_FILTER = 0x40, CONTROL_FILL = 0x80, CONTROL_JPEG = 0x90 };
 enum { FILTER_PALETTE = 1 };
 
 struct tight {
@@ -125,16 +129,24 @@ static size_t write_length(uint8_t *dst, size_t len)
 	return n;
 }
 
+/* Puts the length in front of data that lie behind the longest one; returns the size of both. */
+static size_t put_length(uint8_t *dst, size_t len)
+{
+	size_t head = write_length(dst, len);
+
+	memmove(dst + head, dst + 3, len);
+	return head + len;
+}
+
 /* The first len bytes of t->plain, with their compressed length in front. */
 static int write_data(struct tight *t, size_t len, uint8_t *dst, size_t room)
 {
-	size_t packed, head;
+	size_t packed;
 
 	if (len < PLAIN_MAX) {
 		memcpy(dst, t->plain, len);
 		return (int)len;
 	}
-	/* Behind the longest length; then moved up to the real one. */
 	t->z.next_in = t->plain;
 	t->z.avail_in = (uInt)len;
 	t->z.next_out = dst + 3;
@@ -142,13 +154,24 @@ static int write_data(struct tight *t, size_t len, uint8_t *dst, size_t room)
 	if (deflate(&t->z, Z_SYNC_FLUSH) != Z_OK || t->z.avail_in || !t->z.avail_out)
 		return -EIO;
 	packed = room - 3 - t->z.avail_out;
-	head = write_length(dst, packed);
-	memmove(dst + head, dst + 3, packed);
-	return (int)(head + packed);
+	return (int)put_length(dst, packed);
+}
+
+/* 0: it would be no shorter than the pixels. */
+static size_t write_jpeg(struct tight *t, const struct pixel_conv *p, const struct rect *r,
+			 int quality, uint8_t *dst)
+{
+	size_t room = (size_t)r->w * r->h * p->bytes;
+	size_t len = jpeg_write(t->px, r->w, r->h, (unsigned int)quality, dst + 4, room);
+
+	if (len == 0)
+		return 0;
+	dst[0] = CONTROL_JPEG;
+	return 1 + put_length(dst + 1, len);
 }
 
 int tight_encode(struct tight *t, const struct view *v, const struct pixel_conv *p,
-		 const struct rect *r, uint8_t *dst)
+		 const struct rect *r, int quality, uint8_t *dst)
 {
 	size_t n = 1, len;
 	int rc;
@@ -165,6 +188,9 @@ int tight_encode(struct tight *t, const struct view *v, const struct pixel_conv 
 		n = 3 + write_pixels(p, t->colours, t->n_colours, dst + 3);
 		len = write_indexes(t, r);
 	} else {
+		if (quality >= 0 && p->bytes > 1 && (n = write_jpeg(t, p, r, quality, dst)))
+			return (int)n;
+		n = 1;
 		dst[0] = CONTROL_COPY;
 		len = write_pixels(p, t->px, (size_t)r->w * r->h, t->plain);
 	}

@@ -132,7 +132,7 @@ static void ask(struct client *c)
 
 	if (f->unanswered == FLOW_FENCES)
 		return;
-	put_fence(c, RFB_FENCE_REQUEST | RFB_FENCE_BLOCK_BEFORE, NULL, 0);
+	put_fence(c, RFB_FENCE_REQUEST | RFB_FENCE_BLOCK_BEFORE, f->payload, 0);
 	f->last_at = c->sent + c->out_len;
 	if (f->unanswered == 0)
 		f->answered_at = f->last_at;

@@ -179,17 +179,28 @@ static ssize_t handle_encodings(struct client *c, const uint8_t *in, size_t len)
 	if (len < 4)
 		return 0;
 	c->encodings_left = get_be16(in + 2);
-	c->caps = (struct client_caps){ 0 };
+	c->caps = (struct client_caps){ .quality = -1 };
 	c->notices = (struct client_notices){ 0 };
 	return 4;
 }
 
+/* s7.5.2: the viewer names first what it likes best. */
+static void choose_encoding(struct client *c, int32_t encoding)
+{
+	if (c->caps.chosen)
+		return;
+	if (encoding != RFB_ENC_RAW && encoding != RFB_ENC_HEXTILE && encoding != RFB_ENC_ZLIB &&
+	    encoding != RFB_ENC_TIGHT && encoding != RFB_ENC_ZRLE)
+		return;
+	c->caps.chosen = true;
+	c->caps.encoding = encoding;
+}
+
 static void add_encoding(struct client *c, int32_t encoding)
 {
-	if (encoding == RFB_ENC_TIGHT)
-		c->caps.tight = true;
-	if (encoding == RFB_ENC_ZRLE)
-		c->caps.zrle = true;
+	choose_encoding(c, encoding);
+	if (encoding >= RFB_ENC_QUALITY_WORST && encoding <= RFB_ENC_QUALITY_BEST)
+		c->caps.quality = encoding - RFB_ENC_QUALITY_WORST;
 	if (encoding == RFB_ENC_DESKTOP_SIZE)
 		c->caps.resize = true;
 	if (encoding == RFB_ENC_EXT_DESKTOP_SIZE)

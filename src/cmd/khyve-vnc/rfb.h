@@ -27,8 +27,12 @@ enum { RFB_FRAMEBUFFER_UPDATE = 0 }; /* server to viewer, s7.6.1 */
 
 enum {
 	RFB_ENC_RAW = 0, /* s7.7.1 */
+	RFB_ENC_HEXTILE = 5, /* s7.7.4 */
+	RFB_ENC_ZLIB = 6,
 	RFB_ENC_TIGHT = 7,
 	RFB_ENC_ZRLE = 16, /* s7.7.6 */
+	RFB_ENC_QUALITY_WORST = -32, /* to -23, the best */
+	RFB_ENC_QUALITY_BEST = -23,
 	RFB_ENC_DESKTOP_SIZE = -223, /* s7.8.2 */
 	RFB_ENC_LAST_RECT = -224,
 	RFB_ENC_CURSOR = -239, /* s7.8.1 */

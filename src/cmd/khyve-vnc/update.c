@@ -157,34 +157,58 @@ static int start(struct client *c)
 	return 1;
 }
 
-static int put_zrle(struct client *c, const struct rect *r)
+/* Data of the encodings that have a stream. Bytes, or -errno. */
+static int encode_zrle(struct client *c, const struct rect *r, uint8_t *dst)
 {
-	int len;
-
 	if (!c->zrle)
 		c->zrle = zrle_new();
-	if (!c->zrle)
-		return -ENOMEM;
-	put_rect(c, r, RFB_ENC_ZRLE);
-	len = zrle_encode(c->zrle, &c->server->view, &c->conv, r, c->out + c->out_len);
-	if (len > 0)
-		c->out_len += (size_t)len;
-	return len < 0 ? len : 1;
+	return c->zrle ? zrle_encode(c->zrle, &c->server->view, &c->conv, r, dst) : -ENOMEM;
 }
 
-static int put_tight(struct client *c, const struct rect *r)
+static int encode_tight(struct client *c, const struct rect *r, uint8_t *dst)
 {
-	int len;
-
 	if (!c->tight)
 		c->tight = tight_new();
-	if (!c->tight)
-		return -ENOMEM;
-	put_rect(c, r, RFB_ENC_TIGHT);
-	len = tight_encode(c->tight, &c->server->view, &c->conv, r, c->out + c->out_len);
-	if (len > 0)
-		c->out_len += (size_t)len;
-	return len < 0 ? len : 1;
+	return c->tight
+		       ? tight_encode(c->tight, &c->server->view, &c->conv, r, c->caps.quality, dst)
+		       : -ENOMEM;
+}
+
+static int encode_zlib(struct client *c, const struct rect *r, uint8_t *dst)
+{
+	if (!c->zlib)
+		c->zlib = zlib_new();
+	return c->zlib ? zlib_encode(c->zlib, &c->server->view, &c->conv, r, dst) : -ENOMEM;
+}
+
+static int put_piece(struct client *c, const struct rect *r)
+{
+	const struct view *v = &c->server->view;
+	uint8_t *dst;
+	int len;
+
+	put_rect(c, r, c->caps.encoding);
+	dst = c->out + c->out_len;
+	switch (c->caps.encoding) {
+	case RFB_ENC_ZRLE:
+		len = encode_zrle(c, r, dst);
+		break;
+	case RFB_ENC_TIGHT:
+		len = encode_tight(c, r, dst);
+		break;
+	case RFB_ENC_ZLIB:
+		len = encode_zlib(c, r, dst);
+		break;
+	case RFB_ENC_HEXTILE:
+		len = (int)enc_hextile(v, &c->conv, r, dst);
+		break;
+	default:
+		len = (int)enc_raw(v, &c->conv, r, dst);
+	}
+	if (len < 0)
+		return len;
+	c->out_len += (size_t)len;
+	return 1;
 }
 
 int update_step(struct client *c)
@@ -208,11 +232,5 @@ int update_step(struct client *c)
 		return c->out_len > 0 || c->requested ? 1 : 0;
 	}
 	rect_clip(&r, &c->todo_region);
-	if (c->caps.zrle)
-		return put_zrle(c, &r);
-	if (c->caps.tight)
-		return put_tight(c, &r);
-	put_rect(c, &r, RFB_ENC_RAW);
-	c->out_len += enc_raw(&c->server->view, &c->conv, &r, c->out + c->out_len);
-	return 1;
+	return put_piece(c, &r);
 }
