@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "cmd/khyve-vnc/client.h"
+#include "cmd/khyve-vnc/rfb.h"
 #include "cmd/khyve-vnc/server.h"
+#include "util/bytes.h"
 #include "util/err.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -139,6 +141,61 @@ static void send_bytes(struct fuzz *f, int viewer)
 	step(f, 2);
 }
 
+static size_t known_encodings(struct fuzz *f, uint8_t *m)
+{
+	static const int32_t known[] = { RFB_ENC_RAW,	      RFB_ENC_HEXTILE,
+					 RFB_ENC_ZLIB,	      RFB_ENC_TIGHT,
+					 RFB_ENC_ZRLE,	      RFB_ENC_DESKTOP_SIZE,
+					 RFB_ENC_LAST_RECT,   RFB_ENC_CURSOR,
+					 RFB_ENC_QEMU_KEYS,   RFB_ENC_QEMU_LEDS,
+					 RFB_ENC_FENCE,	      RFB_ENC_CONTINUOUS_UPDATES,
+					 RFB_ENC_EXT_BUTTONS, RFB_ENC_EXT_DESKTOP_SIZE,
+					 RFB_ENC_DESKTOP_NAME };
+	uint8_t n = take(f) % 8;
+
+	put_be16(m + 2, n);
+	for (uint8_t i = 0; i < n; i++) {
+		uint8_t which = take(f);
+
+		put_be32(m + 4 + 4 * i, which & 0x80
+						? (uint32_t)(RFB_ENC_QUALITY_WORST + which % 10)
+						: (uint32_t)known[which % ARRAY_LEN(known)]);
+	}
+	return 4u + 4u * n;
+}
+
+/* A message that a viewer may send, with arguments that may be wrong. */
+static void send_known(struct fuzz *f, int viewer)
+{
+	static const uint8_t formats[][13] = { "\x20\x18\0\1\0\xff\0\xff\0\xff\x10\x08\0",
+					       "\x10\x10\1\1\0\x1f\0\x3f\0\x1f\x0b\x05\0",
+					       "\x08\x08\0\1\0\7\0\7\0\3\0\3\6" };
+	static const uint8_t types[] = { RFB_SET_PIXEL_FORMAT,	 RFB_SET_ENCODINGS,
+					 RFB_UPDATE_REQUEST,	 RFB_POINTER,
+					 RFB_CONTINUOUS_UPDATES, RFB_FENCE };
+	static const size_t sizes[] = { 20, 0, 10, 7, 10, 9 };
+	uint8_t m[128] = { 0 }, kind = take(f), which = kind % ARRAY_LEN(types);
+	size_t len = sizes[which];
+
+	m[0] = types[which];
+	if (m[0] == RFB_SET_PIXEL_FORMAT) {
+		memcpy(m + 4, formats[kind / 8 % 3], 13);
+	} else if (m[0] == RFB_SET_ENCODINGS) {
+		len = known_encodings(f, m);
+	} else if (m[0] == RFB_FENCE) {
+		m[4] = kind & 0x80;
+		m[7] = take(f) & 7;
+		m[8] = take(f) % 65;
+		len += m[8];
+	} else {
+		m[1] = take(f);
+		put_be16(m + 6, kind & 0x80 ? take16(f) : 0xffff);
+		put_be16(m + 8, kind & 0x80 ? take16(f) : 0xffff);
+	}
+	send(viewer, m, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	step(f, 2);
+}
+
 static void operation(struct fuzz *f)
 {
 	uint8_t op = take(f);
@@ -170,6 +227,11 @@ static void operation(struct fuzz *f)
 	case 7:
 		send(f->ctl, &leds, sizeof(leds), MSG_DONTWAIT | MSG_NOSIGNAL);
 		break;
+	case 8:
+	case 9:
+	case 10:
+		send_known(f, *viewer);
+		break;
 	default:
 		send_bytes(f, *viewer);
 	}
@@ -187,6 +249,7 @@ static void check(const struct fuzz *f)
 		viewers += c->viewer;
 		handshakes += !c->viewer;
 		assert(c->out_start + c->out_len <= sizeof(c->out));
+		assert(c->flow.unanswered <= FLOW_FENCES);
 		assert(c->width <= SCREEN_MAX_WIDTH && c->height <= SCREEN_MAX_HEIGHT);
 	}
 	assert(viewers == s->viewers && viewers <= s->max_viewers);

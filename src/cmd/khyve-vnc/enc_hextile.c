@@ -139,7 +139,7 @@ size_t enc_hextile(const struct view *v, const struct pixel_conv *p, const struc
 {
 	unsigned int x_end = r->x + r->w, y_end = r->y + r->h;
 	struct carry carry = { 0 };
-	struct tile t;
+	struct tile t = { 0 };
 	size_t len = 0;
 
 	for (unsigned int y = r->y; y < y_end; y += HEXTILE_SIZE) {
