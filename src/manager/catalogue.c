@@ -72,7 +72,7 @@ int catalogue_find(const struct store *s, const char *name, struct catalogue_ima
 
 	if (file_path(own, sizeof(own), "%s/.config/catalogue", s->dir) < 0 ||
 	    file_path(path, sizeof(path), "%s/../catalogue", s->share) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	r = search(own, name, names, sizeof(names), out, err);
 	if (r == -ENOENT)
 		r = search(path, name, names, sizeof(names), out, err);

@@ -154,8 +154,8 @@ int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms,
 		*at->fd = -1;
 	rd.fd = ctl_connect(at->g, at->socket);
 	if (rd.fd < 0)
-		return err_set(err, rd.fd, "%s: its %s does not answer: %s", at->g->name, at->who,
-			       strerror(-rd.fd));
+		return err_set(err, rd.fd, K(043) "%s: its %s does not answer: %s", at->g->name,
+			       at->who, strerror(-rd.fd));
 	r = talk(&rd, command, out, size, err);
 	close(rd.fd);
 	if (r < 0 && at->fd)
@@ -163,8 +163,8 @@ int ctl_command_at(const struct ctl_where *at, const char *command, unsigned ms,
 	if (r == -EREMOTEIO)
 		err_prefix(err, r, "%s refuses", at->who);
 	else if (r < 0)
-		err_set(err, r, "%s: no answer to '%s' from its %s: %s", at->g->name, command,
-			at->who, strerror(-r));
+		err_set(err, r, K(043) "%s: no answer to '%s' from its %s: %s", at->g->name,
+			command, at->who, strerror(-r));
 	return r;
 }
 

@@ -66,7 +66,7 @@ static int parse(struct datastore *d, const char *spec, struct err *err)
 	while (len > 1 && spec[len - 1] == '/')
 		len--;
 	if (spec[0] != '/' || file_path(d->path, sizeof(d->path), "%.*s", (int)len, spec) < 0)
-		return err_set(err, -EINVAL, "'%.200s' is not an absolute path", spec);
+		return err_set(err, -EINVAL, K(004) "'%.200s' is not an absolute path", spec);
 	return 0;
 }
 
@@ -105,7 +105,7 @@ static int load_one(struct store *s, const struct gconf *g, const char *name, st
 		(void)str_copy(d.path, sizeof(d.path), spec);
 	more = realloc(s->others, (s->other_count + 1) * sizeof(*more));
 	if (!more)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	more[s->other_count++] = d;
 	s->others = more;
 	return 0;
@@ -166,9 +166,10 @@ static int check_place(const struct store *s, struct datastore *d, const char *s
 	if (d->kind != DATASTORE_GUESTS)
 		return 0;
 	if (same)
-		return err_set(err, -EEXIST, "specified path already exists as default datastore");
+		return err_set(err, -EEXIST,
+			       K(024) "specified path already exists as default datastore");
 	if (file_path(trash, sizeof(trash), "%s/.trash", d->path) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", d->path);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", d->path);
 	if (mkdir(trash, 0755) < 0 && errno != EEXIST)
 		return err_set(err, -errno, "cannot make folder %s: %s", trash, strerror(errno));
 	return 0;
@@ -193,12 +194,12 @@ int datastore_add(const struct store *s, enum datastore_kind kind, const char *n
 	int r;
 
 	if (!store_name_valid(name))
-		return err_set(err, -EINVAL, "invalid datastore name - '%.64s'", name);
+		return err_set(err, -EINVAL, K(005) "invalid datastore name - '%.64s'", name);
 	if (strcmp(name, STORE_DEFAULT) == 0 || find(s, name))
-		return err_set(err, -EEXIST, "datastore '%s' already exists!", name);
+		return err_set(err, -EEXIST, K(024) "datastore '%s' already exists!", name);
 	if (file_path(value, sizeof(value), "%s%s", prefixes[kind], spec) < 0 ||
 	    (kind != DATASTORE_GUESTS && strchr(spec, ':')))
-		return err_set(err, -EINVAL, "'%.64s' is not an absolute path", spec);
+		return err_set(err, -EINVAL, K(004) "'%.64s' is not an absolute path", spec);
 	r = parse(&d, value, err);
 	if (r == 0)
 		r = check_place(s, &d, spec, err);
@@ -209,7 +210,7 @@ int datastore_add(const struct store *s, enum datastore_kind kind, const char *n
 	old = gconf_get(e.conf, "datastore_list");
 	(void)file_path(key, sizeof(key), "path_%s", name);
 	if (get_path(e.conf, name))
-		r = err_set(err, -EEXIST, "datastore '%s' already exists!", name);
+		r = err_set(err, -EEXIST, K(024) "datastore '%s' already exists!", name);
 	else if (file_path(list, sizeof(list), "%s%s%s", old ? old : "", old && *old ? " " : "",
 			   name) < 0)
 		r = err_set(err, -E2BIG, "there are too many datastores");

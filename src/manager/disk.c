@@ -116,8 +116,8 @@ static int convert(const char *image, const char *path, struct err *err)
 	if (r == -ENOENT)
 		return err_set(
 			err, r,
-			"%s is in qcow2 format, which the program qemu-img converts, and it is not "
-			"installed: apt install qemu-utils",
+			K(031) "%s is in qcow2 format, which the program qemu-img converts, and it is not "
+			       "installed: apt install qemu-utils",
 			image);
 	if (r < 0)
 		return err_prefix(err, r, "%s is damaged", image);

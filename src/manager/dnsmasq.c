@@ -256,7 +256,7 @@ int dnsmasq_down(const char *dir, struct err *err)
 	r = end_process(fd);
 	close(fd);
 	if (r < 0)
-		return err_set(err, r, "cannot end dnsmasq of %s: %s", dir, strerror(-r));
+		return err_set(err, r, K(072) "cannot end dnsmasq of %s: %s", dir, strerror(-r));
 	remove_file(dir, FILE_PROCESS);
 	remove_file(dir, FILE_READY);
 	return 0;
@@ -305,7 +305,7 @@ static int prune_leases(const char *dir, const struct nat_net *net, struct err *
 		}
 		p += n;
 	}
-	r = out ? 0 : err_set(err, -ENOMEM, "out of memory");
+	r = out ? 0 : err_set(err, -ENOMEM, K(080) "out of memory");
 	if (r == 0 && kept != len)
 		r = file_write_atomic(path, out, kept, 0644, err);
 	free(out);
@@ -346,7 +346,7 @@ static int report_end(const char *name, int messages, struct err *err)
 		text[n] = '\0';
 	line += strspn(line, "\n");
 	text[(size_t)(line - text) + strcspn(line, "\n")] = '\0';
-	return err_set(err, -EIO, "switch %s: %s", name,
+	return err_set(err, -EIO, K(072) "switch %s: %s", name,
 		       *line ? line : "dnsmasq ended and does not say why");
 }
 
@@ -362,8 +362,8 @@ static int wait_ready(const char *dir, const struct nat_net *net, int process, i
 		if (access(path, F_OK) == 0)
 			return 0;
 		if (clock_mono_ns() >= end)
-			return err_set(err, -ETIMEDOUT, "switch %s: dnsmasq does not get ready",
-				       net->name);
+			return err_set(err, -ETIMEDOUT,
+				       K(072) "switch %s: dnsmasq does not get ready", net->name);
 	}
 	remove_file(dir, FILE_PROCESS);
 	return report_end(net->name, messages, err);
@@ -408,14 +408,14 @@ static int start(const char *dir, const struct nat_net *net, struct err *err)
 	r = prog_find("dnsmasq", path, sizeof(path));
 	if (r < 0)
 		return err_set(err, r,
-			       "switch %s has no DHCP and DNS: the program dnsmasq is not "
-			       "installed (package dnsmasq-base)",
+			       K(031) "switch %s has no DHCP and DNS: the program dnsmasq is not "
+				      "installed (package dnsmasq-base)",
 			       net->name);
 	remove_file(dir, FILE_READY);
 	messages = memfd_create("messages", MFD_CLOEXEC);
 	process = messages < 0 ? -errno : spawn(path, dir, messages);
 	if (process < 0 && process != -ESRCH)
-		r = err_set(err, process, "cannot run dnsmasq: %s", strerror(-process));
+		r = err_set(err, process, K(072) "cannot run dnsmasq: %s", strerror(-process));
 	else
 		r = wait_ready(dir, net, process, messages, err);
 	fd_close(&process);
@@ -430,7 +430,7 @@ int dnsmasq_up(const char *dir, const struct nat_net *net, struct err *err)
 
 	if (r < 0 || !text) {
 		free(text);
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	}
 	if (has_text(path, text) && is_alive(dir)) {
 		free(text);

@@ -238,7 +238,7 @@ static int try_once(struct fetch *f, struct err *err)
 
 	f->curl = curl_easy_init();
 	if (!f->curl)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	f->began = false;
 	f->text[0] = '\0';
 	if (!f->validator[0] && f->have && restart_part(f) < 0)
@@ -255,7 +255,7 @@ static int try_once(struct fetch *f, struct err *err)
 			       strerror(-f->write_error));
 	if (code == CURLE_OK)
 		return 0;
-	err_set(err, -EIO, "cannot fetch %s: %s", f->o->url,
+	err_set(err, -EIO, K(060) "cannot fetch %s: %s", f->o->url,
 		f->text[0] ? f->text : curl_easy_strerror(code));
 	/* Range not satisfiable: what is here is not the beginning of that file. */
 	if (status == 416 && f->asked)
@@ -290,7 +290,7 @@ static int open_part(struct fetch *f, struct err *err)
 
 	if (file_path(f->part, sizeof(f->part), "%.*s.%s.part", dir, f->o->path, base) < 0 ||
 	    file_path(f->note, sizeof(f->note), "%s.id", f->part) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", f->o->path);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", f->o->path);
 	f->fd = open(f->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (f->fd < 0)
 		return err_set(err, -errno, "cannot write %s: %s", f->part, strerror(errno));
@@ -300,10 +300,10 @@ static int open_part(struct fetch *f, struct err *err)
 	 */
 	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 || fstat(f->fd, &st) < 0 ||
 	    stat(f->part, &named) < 0 || st.st_ino != named.st_ino)
-		return err_set(err, -EEXIST, "%s is being fetched already", f->o->path);
+		return err_set(err, -EEXIST, K(023) "%s is being fetched already", f->o->path);
 	if (st.st_size == 0 && access(f->o->path, F_OK) == 0) {
 		unlink(f->part);
-		return err_set(err, -EEXIST, "%s exists already: it was fetched meanwhile",
+		return err_set(err, -EEXIST, K(024) "%s exists already: it was fetched meanwhile",
 			       f->o->path);
 	}
 	f->have = (uint64_t)st.st_size;
@@ -368,7 +368,7 @@ static int check_sum(int fd, const char *checksum, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot check the checksum: %s", strerror(-r));
 	if (strcasecmp(want, have) != 0)
-		return err_set(err, -EBADMSG, "wrong checksum: the file has %s", have);
+		return err_set(err, -EBADMSG, K(061) "wrong checksum: the file has %s", have);
 	return 0;
 }
 
@@ -400,7 +400,7 @@ static int check_opts(const struct fetch_opts *o, struct err *err)
 	if (o->checksum && !parse_checksum(o->checksum, &hex))
 		return err_set(
 			err, -EINVAL,
-			"'%.140s' is not a checksum: give the 64 digits of SHA-256 or 128 of SHA-512",
+			K(004) "'%.140s' is not a checksum: give the 64 digits of SHA-256 or 128 of SHA-512",
 			o->checksum);
 	return 0;
 }
@@ -445,7 +445,7 @@ int fetch_file(const char *from, const struct fetch_opts *o, struct err *err)
 		return r;
 	if (file_path(temp, sizeof(temp), "%.*s.%s.XXXXXX", (int)(base - o->path), o->path, base) <
 	    0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", o->path);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", o->path);
 	in = open(from, O_RDONLY | O_CLOEXEC);
 	if (in < 0)
 		return err_set(err, -errno, "cannot read %s: %s", from, strerror(errno));
@@ -549,6 +549,6 @@ int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, 
 	if (code == CURLE_OK || code == CURLE_HTTP_RETURNED_ERROR ||
 	    code == CURLE_REMOTE_FILE_NOT_FOUND)
 		return err_set(err, -ENOENT, "there is no %s", o->url);
-	return err_set(err, -EIO, "cannot fetch %s: %s", o->url,
+	return err_set(err, -EIO, K(060) "cannot fetch %s: %s", o->url,
 		       text[0] ? text : curl_easy_strerror(code));
 }

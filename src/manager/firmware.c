@@ -138,6 +138,6 @@ int firmware_find(struct firmware *out, struct err *err)
 	}
 	return err_set(
 		err, -ENOENT,
-		"no UEFI firmware without Secure Boot is described in %s: install the package ovmf",
+		K(032) "no UEFI firmware without Secure Boot is described in %s: install the package ovmf",
 		dirs[1]);
 }

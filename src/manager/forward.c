@@ -288,7 +288,7 @@ int forward_on(const char *dir, struct err *err)
 	int r = file_path(path, sizeof(path), "%s/sysctl", dir);
 
 	if (r < 0)
-		return err_set(err, r, "%s: the path is too long", dir);
+		return err_set(err, r, K(053) "%s: the path is too long", dir);
 	r = save(path, err);
 	if (r < 0)
 		return r;

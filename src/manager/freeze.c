@@ -93,7 +93,7 @@ static int await_still(const struct guest *g, struct err *err)
 			return r;
 		if (clock_mono_ns() >= end)
 			return err_set(err, -ETIMEDOUT,
-				       "%s does not stand still: a disk of the host is slow",
+				       K(043) "%s does not stand still: a disk of the host is slow",
 				       g->name);
 		poll(NULL, 0, LOOK_MS);
 	}

@@ -16,6 +16,7 @@
 
 #include "manager/file.h"
 #include "manager/run.h"
+#include "util/err.h"
 #include "util/fd.h"
 #include "util/macros.h"
 
@@ -44,14 +45,15 @@ static size_t put_time(char *out, size_t size)
 __attribute__((format(printf, 3, 0))) static void append(const struct guest *g, const char *file,
 							 const char *fmt, va_list ap)
 {
-	char path[PATH_MAX], line[LINE_MAX_BYTES];
+	char path[PATH_MAX], line[LINE_MAX_BYTES], code[ERR_CODE_SIZE];
 	size_t len = put_time(line, sizeof(line));
 	int fd, n;
 
 	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
 	if (n < 0 || run_path(g, file, path, sizeof(path)) < 0)
 		return;
-	len += MIN((size_t)n, sizeof(line) - len - 2);
+	err_take_code(line + len, code);
+	len += strnlen(line + len, sizeof(line) - len - 2);
 	line[len++] = '\n';
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)

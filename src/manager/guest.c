@@ -59,8 +59,8 @@ int guest_disk_size(const char *text, uint64_t *out, struct err *err)
 	uint64_t size;
 
 	if (str_size(text, 1, &size) < 0 || size < MIB || size > INT64_MAX - SECTOR)
-		return err_set(err, -EINVAL, "invalid disk size - '%.64s': give a size such as 20G",
-			       text);
+		return err_set(err, -EINVAL,
+			       K(006) "invalid disk size - '%.64s': give a size such as 20G", text);
 	*out = ALIGN_UP(size, (uint64_t)SECTOR);
 	return 0;
 }
@@ -104,7 +104,7 @@ static int make_disks(struct gconf *g, const char *dir, const struct guest_spec 
 		if (dev && *dev && strcmp(dev, "file") != 0 && strcmp(dev, "custom") != 0)
 			return err_set(
 				err, -ENOTSUP,
-				"%s: disk%u_dev: '%.64s' is not supported: use \"file\" or \"custom\"",
+				K(035) "%s: disk%u_dev: '%.64s' is not supported: use \"file\" or \"custom\"",
 				gconf_path(g), n, dev);
 		r = size_of_disk(g, n, spec->disk_size, &size, err);
 		if (r == 0 && (!dev || strcmp(dev, "custom") != 0)) {
@@ -158,10 +158,10 @@ static int check_spec(const struct guest_spec *spec, struct err *err)
 	uint64_t n;
 
 	if (spec->cpu && (str_u64(spec->cpu, &n) < 0 || n < 1 || n > 65535))
-		return err_set(err, -EINVAL, "invalid number of cpus - '%.64s'", spec->cpu);
+		return err_set(err, -EINVAL, K(006) "invalid number of cpus - '%.64s'", spec->cpu);
 	if (spec->memory && (str_size(spec->memory, MIB, &n) < 0 || n < MIB || n % MIB))
 		return err_set(err, -EINVAL,
-			       "invalid memory size - '%.64s': give a size such as 2G",
+			       K(006) "invalid memory size - '%.64s': give a size such as 2G",
 			       spec->memory);
 	if (spec->image) {
 		struct disk_image d;
@@ -184,7 +184,7 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 
 	if (r == 0 && (file_path(staged.dir, sizeof(staged.dir), "%s", stage) < 0 ||
 		       file_path(staged.conf, sizeof(staged.conf), "%s/%s.conf", stage, name) < 0))
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 	if (r == 0)
 		r = make_disks(conf, stage, spec, err);
 	if (r == 0 && spec->seed)
@@ -194,7 +194,7 @@ static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 	text = r == 0 ? gconf_text(conf, &len) : NULL;
 	if (r == 0)
 		r = text ? file_write_new(staged.conf, text, len, 0600, err)
-			 : err_set(err, -ENOMEM, "%s: out of memory", stage);
+			 : err_set(err, -ENOMEM, K(080) "%s: out of memory", stage);
 	free(text);
 	return r;
 }
@@ -204,7 +204,7 @@ static int move_made(const char *stage, const struct guest *g, struct err *err)
 	int r = file_move_new(stage, g->dir);
 
 	if (r == -EEXIST)
-		err_set(err, r, "virtual machine already exists in %s", g->dir);
+		err_set(err, r, K(024) "virtual machine already exists in %s", g->dir);
 	else if (r < 0)
 		err_set(err, r, "cannot make %s: %s", g->dir, strerror(-r));
 	return r;
@@ -222,17 +222,17 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	if (!store_name_valid(name) || store_guest(s, name, &g) < 0)
 		return err_set(
 			err, -EINVAL,
-			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			K(005) "invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			name, STORE_NAME_MAX);
 	if (store_find(s, name, &g) == 0)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
+		return err_set(err, -EEXIST, K(024) "virtual machine already exists in %s", g.dir);
 	r = store_view(s, spec->datastore ? spec->datastore : STORE_DEFAULT, &view, err);
 	if (r < 0)
 		return r;
 	if (store_guest(&view, name, &g) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", view.dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", view.dir);
 	if (access(g.dir, F_OK) == 0)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
+		return err_set(err, -EEXIST, K(024) "virtual machine already exists in %s", g.dir);
 	r = check_spec(spec, err);
 	if (r == 0)
 		r = store_template(s, spec->template ? spec->template : "default", template,
@@ -240,7 +240,7 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	if (r == 0)
 		r = gconf_load(template, &conf, err);
 	if (r == 0 && !gconf_get(conf, "disk0_name"))
-		r = err_set(err, -EINVAL, "template is missing disk0_name specification: %s",
+		r = err_set(err, -EINVAL, K(012) "template is missing disk0_name specification: %s",
 			    template);
 	if (r == 0 && !spec->dry_run)
 		r = store_stage(&view, name, stage, sizeof(stage), &lock, err);
@@ -402,7 +402,7 @@ int guest_add_network(const struct guest *g, const char *network, struct err *er
 	int lock, r;
 
 	if (!store_name_valid(network))
-		return err_set(err, -EINVAL, "invalid switch name - '%.64s'", network);
+		return err_set(err, -EINVAL, K(005) "invalid switch name - '%.64s'", network);
 	r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
@@ -476,8 +476,8 @@ int guest_remove_network(const struct guest *g, unsigned int n, struct err *err)
 	if (!type || is_free(type)) {
 		guest_edit_end(conf, lock);
 		return err_set(err, -ENOENT,
-			       "%s has no network interface %u; 'vm info %s' shows them", g->name,
-			       n, g->name);
+			       K(017) "%s has no network interface %u; 'vm info %s' shows them",
+			       g->name, n, g->name);
 	}
 	r = guest_free_number(conf, "network", n, err);
 	if (r == 0)

@@ -67,8 +67,8 @@ int guest_disks(const struct guest *g, struct guest_disk *out, struct err *err)
 
 static int no_disk(const struct guest *g, unsigned n, struct err *err)
 {
-	return err_set(err, -ENOENT, "%s has no disk %u; 'vm disk list %s' shows them", g->name, n,
-		       g->name);
+	return err_set(err, -ENOENT, K(017) "%s has no disk %u; 'vm disk list %s' shows them",
+		       g->name, n, g->name);
 }
 
 int guest_remove_disk(const struct guest *g, unsigned n, struct err *err)

@@ -18,7 +18,7 @@ int guest_move(const char *from, const struct guest *to, struct err *err)
 	int r = file_move_new(from, to->dir);
 
 	if (r == -EEXIST)
-		return err_set(err, r, "virtual machine already exists in %s", to->dir);
+		return err_set(err, r, K(024) "virtual machine already exists in %s", to->dir);
 	if (r < 0)
 		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
 	store_around(to, &s);
@@ -42,14 +42,14 @@ int guest_rename(const struct store *s, const struct guest *g, const char *name,
 	if (!store_name_valid(name) || store_guest(&around, name, &to) < 0)
 		return err_set(
 			err, -EINVAL,
-			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			K(005) "invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			name, STORE_NAME_MAX);
 	if (store_find(s, name, &other) == 0 || access(to.dir, F_OK) == 0)
-		return err_set(err, -EEXIST, "directory %s already exists",
+		return err_set(err, -EEXIST, K(024) "directory %s already exists",
 			       access(to.dir, F_OK) == 0 ? to.dir : other.dir);
 	if (file_path(second, sizeof(second), "%s/%s.conf", g->dir, name) < 0 ||
 	    file_path(old, sizeof(old), "%s/%s.conf", to.dir, g->name) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", to.dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", to.dir);
 	r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;

@@ -115,7 +115,7 @@ int gconf_parse(const char *path, const char *text, size_t len, struct gconf **o
 	int r = 0;
 
 	if (!g || !(g->path = strdup(path))) {
-		r = err_set(err, -ENOMEM, "%s: out of memory", path);
+		r = err_set(err, -ENOMEM, K(080) "%s: out of memory", path);
 		goto fail;
 	}
 	/* A byte order mark belongs to the encoding, not to the first key. */
@@ -135,7 +135,7 @@ int gconf_parse(const char *path, const char *text, size_t len, struct gconf **o
 		}
 		r = append_line(g, text, n);
 		if (r < 0) {
-			err_set(err, r, "%s: out of memory", path);
+			err_set(err, r, K(080) "%s: out of memory", path);
 			goto fail;
 		}
 		text += n;
@@ -321,7 +321,7 @@ int gconf_save(const struct gconf *g, const char *path, struct err *err)
 	int r;
 
 	if (!text)
-		return err_set(err, -ENOMEM, "cannot write %s: out of memory", path);
+		return err_set(err, -ENOMEM, K(080) "cannot write %s: out of memory", path);
 	r = file_write_atomic(path, text, len, 0600, err);
 	free(text);
 	return r;

@@ -36,7 +36,7 @@ static int path_of(const struct store *s, const char *name, const char *end, cha
 		   struct err *err)
 {
 	return file_path(out, PATH_MAX, "%s/" IMAGES "/%s%s", s->home, name, end) < 0
-		       ? err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->home)
+		       ? err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->home)
 		       : 0;
 }
 
@@ -222,7 +222,7 @@ int image_create(const struct store *s, const struct guest *g, const struct imag
 	(void)file_path(file, sizeof(file), "%s.tar%s", uuid, spec->compress ? ".zst" : "");
 	if (file_path(part, sizeof(part), "%s.%s", dir, file) < 0) {
 		gconf_free(m);
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", dir);
 	}
 	fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
@@ -356,7 +356,7 @@ static int adopt(const char *stage, const char *name, struct err *err)
 
 	if (file_path(from, sizeof(from), "%s/" SNAPSHOT_CONF, stage) < 0 ||
 	    file_path(to, sizeof(to), "%s/%s.conf", stage, name) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 	r = gconf_load(from, &conf, err);
 	if (r == -ENOENT)
 		return err_set(err, -EINVAL, "the image has no file of a guest");
@@ -408,15 +408,15 @@ int image_provision(const struct store *s, const char *uuid, const char *datasto
 	if (!store_name_valid(name))
 		return err_set(
 			err, -EINVAL,
-			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			K(005) "invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			name, STORE_NAME_MAX);
 	if (store_find(s, name, &g) == 0)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
+		return err_set(err, -EEXIST, K(024) "virtual machine already exists in %s", g.dir);
 	r = store_view(s, datastore ? datastore : STORE_DEFAULT, &view, err);
 	if (r < 0)
 		return r;
 	if (store_guest(&view, name, &g) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", view.dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", view.dir);
 	r = load(s, uuid, &m, err);
 	if (r < 0)
 		return r;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "manager/guestconf.h"
+#include "util/err.h"
 #include "util/macros.h"
 #include "util/str.h"
 
@@ -167,14 +168,15 @@ static void unknown_text(const char *key, const char *pattern, char *out, size_t
 	int n;
 
 	if (!near)
-		n = snprintf(out, size, "unknown key '%.64s'", key);
+		n = snprintf(out, size, K(041) "unknown key '%.64s'", key);
 	else if (hash)
-		n = snprintf(out, size, "unknown key '%.64s' (did you mean '%.*s%.*s%s'?)", key,
-			     (int)(hash - near), near,
+		n = snprintf(out, size, K(041) "unknown key '%.64s' (did you mean '%.*s%.*s%s'?)",
+			     key, (int)(hash - near), near,
 			     *digits ? (int)strspn(digits, "0123456789") : 1,
 			     *digits ? digits : "0", hash + 1);
 	else
-		n = snprintf(out, size, "unknown key '%.64s' (did you mean '%s'?)", key, near);
+		n = snprintf(out, size, K(041) "unknown key '%.64s' (did you mean '%s'?)", key,
+			     near);
 	if (n < 0)
 		out[0] = '\0';
 }
@@ -185,7 +187,7 @@ enum keys_kind keys_find(const char *key, char *text, size_t size)
 
 	text[0] = '\0';
 	if (!key_pattern(key, pattern, sizeof(pattern))) {
-		(void)str_copy(text, size, "unknown key");
+		(void)str_copy(text, size, K(041) "unknown key");
 		return KEYS_UNKNOWN;
 	}
 	if (is_in(pattern, used_keys, ARRAY_LEN(used_keys)))

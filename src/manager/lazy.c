@@ -23,7 +23,7 @@ int lazy_load(enum lazy_lib lib, struct err *err)
 {
 	if (open_library(lib))
 		return 0;
-	return err_set(err, -ENOENT, "%s is not installed: apt install %s",
+	return err_set(err, -ENOENT, K(031) "%s is not installed: apt install %s",
 		       lib == LAZY_CURL ? "libcurl" : "libarchive",
 		       lib == LAZY_CURL ? "libcurl4" : "libarchive13");
 }

@@ -42,7 +42,8 @@ static int read_limit(struct gconf *conf, const char *name, uint64_t max, uint64
 	if (!value || !*value)
 		return 0;
 	if (str_size(value, 1, out) < 0 || *out == 0 || *out > max)
-		return err_set(err, -EINVAL, "%s: %s: '%.64s' is not a number from 1 to %llu",
+		return err_set(err, -EINVAL,
+			       K(004) "%s: %s: '%.64s' is not a number from 1 to %llu",
 			       gconf_where(conf, key), key, value, (unsigned long long)max);
 	return 0;
 }

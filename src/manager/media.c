@@ -42,7 +42,7 @@ static void say(const struct media *m, bool warning, const char *fmt, ...)
 static int path_of(const struct media *m, const char *name, char *out, struct err *err)
 {
 	return file_path(out, PATH_MAX, "%s/%s", m->dir, name) < 0
-		       ? err_set(err, -ENAMETOOLONG, "%s: the path is too long", m->dir)
+		       ? err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", m->dir)
 		       : 0;
 }
 
@@ -52,8 +52,8 @@ static int refuse_existing(const struct media *m, const char *name, struct err *
 	int r = path_of(m, name, path, err);
 
 	if (r == 0 && access(path, F_OK) == 0)
-		return err_set(err, -EEXIST, "%s exists already; remove it first to get it again",
-			       path);
+		return err_set(err, -EEXIST,
+			       K(024) "%s exists already; remove it first to get it again", path);
 	return r;
 }
 
@@ -128,7 +128,7 @@ static int lock_source(const char *path, struct err *err)
 		return err_set(err, -errno, "cannot read %s: %s", path, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		close(fd);
-		return err_set(err, -EBUSY, "%s is being worked on already", path);
+		return err_set(err, -EBUSY, K(023) "%s is being worked on already", path);
 	}
 	return fd;
 }
@@ -168,7 +168,7 @@ static int make(const struct media *m, const char *from, const char *name, bool 
 	int lock, r = refuse_existing(m, name, err);
 
 	if (r == 0 && file_path(temp, sizeof(temp), "%s/.%s.new", m->dir, name) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", m->dir);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", m->dir);
 	if (r < 0)
 		return r;
 	lock = lock_source(from, err);
@@ -209,7 +209,7 @@ static int make_raw(const struct media *m, const char *from, const char *name, b
 	if (r < 0 || d.raw)
 		return r < 0 ? r : path_of(m, name, path, err);
 	if (raw_name(name, raw, sizeof(raw)) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the name is too long", name);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the name is too long", name);
 	r = make(m, from, raw, ours, err);
 	if (r == -ENOENT && ours) {
 		say(m, true, "%s", err->text);

@@ -210,13 +210,13 @@ static int save_addresses(const char *path, const struct addresses *a, struct er
 	int r;
 
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	for (uint32_t i = 1; i <= a->last; i++) {
 		if (a->macs[i][0])
 			fprintf(f, "%s %u\n", a->macs[i], i);
 	}
 	r = fclose(f) == 0 ? file_write_atomic(path, text, len, 0644, err)
-			   : err_set(err, -ENOMEM, "out of memory");
+			   : err_set(err, -ENOMEM, K(080) "out of memory");
 	free(text);
 	return r;
 }
@@ -324,7 +324,7 @@ static int drop_net(struct nat *nat, const char *name, struct err *err)
 	int r = net_dir(nat, name, dir);
 
 	if (r < 0)
-		return err_set(err, r, "%s: the path is too long", nat->dir);
+		return err_set(err, r, K(053) "%s: the path is too long", nat->dir);
 	r = dnsmasq_down(dir, err);
 	if (r < 0)
 		return r;
@@ -357,7 +357,7 @@ static int raise_net(struct nat *nat, struct nat_net *net, struct err *err)
 	int r = net_dir(nat, net->name, dir);
 
 	if (r < 0)
-		return err_set(err, r, "%s: the path is too long", nat->dir);
+		return err_set(err, r, K(053) "%s: the path is too long", nat->dir);
 	r = file_make_dirs(dir, 0755, err);
 	if (r == 0)
 		r = assign(dir, net, err);
@@ -448,7 +448,7 @@ int nat_sync(const struct store *s, struct err *warning, struct err *err)
 
 	warning->text[0] = '\0';
 	if (file_path(nat.dir, sizeof(nat.dir), "%s/.config/nat", s->dir) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	lock = lock_nat(&nat, err);
 	if (lock < 0)
 		return lock;

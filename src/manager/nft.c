@@ -161,7 +161,8 @@ static void put_table(FILE *f, const struct nat_net *nets, size_t n, const char 
 static int run_text(char *text, struct err *err)
 {
 	static const char *const argv[] = { "nft", "-f", "-", NULL };
-	int r = text ? prog_run(argv, text, NULL, err) : err_set(err, -ENOMEM, "out of memory");
+	int r = text ? prog_run(argv, text, NULL, err)
+		     : err_set(err, -ENOMEM, K(080) "out of memory");
 
 	free(text);
 	return r;
@@ -174,7 +175,7 @@ static int apply_table(const struct nat_net *nets, size_t n, const char *owner, 
 	FILE *f = open_memstream(&text, &len);
 
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	put_table(f, nets, n, owner);
 	if (fclose(f) != 0) {
 		free(text);
@@ -234,10 +235,10 @@ static int update_wall(const json_t *ruleset, const json_t *table, const struct 
 	int r = 0;
 
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	wall_update(f, ruleset, table, nets, n);
 	if (fclose(f) != 0)
-		r = err_set(err, -ENOMEM, "out of memory");
+		r = err_set(err, -ENOMEM, K(080) "out of memory");
 	if (r < 0 || len == 0) {
 		free(text);
 		return r;
@@ -250,9 +251,9 @@ static void warn_wall(const json_t *table, const struct nat_net *nets, const str
 {
 	if (strcmp(text_of(table, "name"), "firewalld") == 0)
 		err_set(warning, -EPERM,
-			"firewalld keeps its rules to itself (%.100s); if guests cannot reach "
-			"anything, run: firewall-cmd --permanent --zone=trusted "
-			"--add-interface=%s && firewall-cmd --reload",
+			K(072) "firewalld keeps its rules to itself (%.100s); if guests cannot reach "
+			       "anything, run: firewall-cmd --permanent --zone=trusted "
+			       "--add-interface=%s && firewall-cmd --reload",
 			cause->text, nets ? nets[0].bridge : "BRIDGE");
 	else
 		err_set(warning, -EPERM,
@@ -298,9 +299,9 @@ static void warn_legacy(const struct nat_net *net, struct err *warning)
 	if (strstr(rules, "-P FORWARD DROP") &&
 	    snprintf(own, sizeof(own), "-i %s -j ACCEPT", net->bridge) > 0 && !strstr(rules, own))
 		err_set(warning, -EPERM,
-			"iptables-legacy drops what passes through this host; for guests to reach "
-			"anything: iptables-legacy -A FORWARD -i %s -j ACCEPT; iptables-legacy -A "
-			"FORWARD -o %s -j ACCEPT",
+			K(072) "iptables-legacy drops what passes through this host; for guests to reach "
+			       "anything: iptables-legacy -A FORWARD -i %s -j ACCEPT; iptables-legacy -A "
+			       "FORWARD -o %s -j ACCEPT",
 			net->bridge, net->bridge);
 	free(rules);
 }
@@ -383,9 +384,9 @@ void nft_check_bridge(const char *bridge, struct err *warning)
 	ruleset = json_object_get(root, "nftables");
 	if (wall_stops_forward(ruleset) && !is_named(ruleset, bridge))
 		err_set(warning, -EPERM,
-			"this host's FORWARD rules also stop what guests send through bridge %s; to "
-			"let it pass: iptables -I FORWARD -i %s -o %s -j ACCEPT, or set "
-			"net.bridge.bridge-nf-call-iptables=0",
+			K(072) "this host's FORWARD rules also stop what guests send through bridge %s; to "
+			       "let it pass: iptables -I FORWARD -i %s -o %s -j ACCEPT, or set "
+			       "net.bridge.bridge-nf-call-iptables=0",
 			bridge, bridge, bridge);
 	json_decref(root);
 }

@@ -38,7 +38,7 @@ int pack_open(int fd, bool compress, struct archive **out, struct err *err)
 		return r;
 	a = archive_write_new();
 	if (!a)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	if (archive_write_set_format_pax(a) != ARCHIVE_OK ||
 	    (compress && archive_write_add_filter_zstd(a) != ARCHIVE_OK) ||
 	    archive_write_open_fd(a, fd) != ARCHIVE_OK) {

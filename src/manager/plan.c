@@ -44,7 +44,7 @@ int plan_put(struct plan_job *j, const char *from, const char *key, const char *
 	int r;
 
 	if (!escaped)
-		return err_set(j->err, -ENOMEM, "out of memory");
+		return err_set(j->err, -ENOMEM, K(080) "out of memory");
 	r = conf_set(j->p->conf, key, escaped, from ? gconf_where(j->g, from) : NULL, j->err);
 	free(escaped);
 	return r;
@@ -57,7 +57,7 @@ int plan_put_dev(struct plan_job *j, const char *from, unsigned slot_func, const
 	int n = snprintf(key, sizeof(key), "pci.0.%u.%u.%s", slot_func / 8, slot_func % 8, name);
 
 	if (n < 0 || (size_t)n >= sizeof(key))
-		return err_set(j->err, -EINVAL, "%s: '%.64s' is too long",
+		return err_set(j->err, -EINVAL, K(053) "%s: '%.64s' is too long",
 			       from ? gconf_where(j->g, from) : "built in", name);
 	return plan_put(j, from, key, value);
 }
@@ -73,7 +73,8 @@ static int put_count(struct plan_job *j, const char *from, const char *key, bool
 	if (!value)
 		return err_set(j->err, -EINVAL, "%s: %s is not set", gconf_path(j->g), from);
 	if (str_u64(value, &n) < 0 || n < 1 || n > CPUS_MAX)
-		return err_set(j->err, -EINVAL, "%s: %s: '%.64s' is not a number of at least 1",
+		return err_set(j->err, -EINVAL,
+			       K(004) "%s: %s: '%.64s' is not a number of at least 1",
 			       gconf_where(j->g, from), from, value);
 	return plan_put(j, from, key, value);
 }
@@ -157,7 +158,7 @@ static int put_boot_wait(struct plan_job *j)
 		return 0;
 	if (str_i64(value, &n) < 0 || n < -1)
 		return err_set(j->err, -EINVAL,
-			       "%s: loader_timeout: '%.64s' is not a number of seconds",
+			       K(004) "%s: loader_timeout: '%.64s' is not a number of seconds",
 			       gconf_where(j->g, "loader_timeout"), value);
 	r = file_path(text, sizeof(text), "%d",
 		      n < 0 || n > BOOT_WAIT_MAX ? BOOT_WAIT_MAX : (int)n);
@@ -173,7 +174,8 @@ static int put_uefi(struct plan_job *j)
 		return r;
 	if (run_path(j->guest, "uefi-vars.fd", j->p->vars, sizeof(j->p->vars)) < 0 ||
 	    file_path(j->p->vars_template, sizeof(j->p->vars_template), "%s", fw.vars) < 0)
-		return err_set(j->err, -ENAMETOOLONG, "%s: the path is too long", j->guest->dir);
+		return err_set(j->err, -ENAMETOOLONG, K(053) "%s: the path is too long",
+			       j->guest->dir);
 	j->p->vars_fresh = !gconf_bool(j->g, "uefi_vars", true);
 	r = plan_put(j, "loader", "bootrom", fw.code);
 	if (r == 0)
@@ -280,7 +282,7 @@ static int read_rest(struct plan_job *j)
 
 	if (value && *value && (str_i64(value, &nice) < 0 || nice < -20 || nice > 20))
 		return err_set(j->err, -EINVAL,
-			       "%s: priority: '%.64s' is not a number from -20 to 20",
+			       K(004) "%s: priority: '%.64s' is not a number from -20 to 20",
 			       gconf_where(j->g, "priority"), value);
 	j->p->priority = (int)nice;
 	value = gconf_get(j->g, "bhyve_options");
@@ -300,7 +302,7 @@ int plan_make(struct plan *p, const struct guest *guest, struct gconf *g,
 
 	*p = (struct plan){ .conf = conf_new() };
 	if (!p->conf)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(parts); i++)
 		r = parts[i](&j);
 	if (r < 0)

@@ -61,8 +61,8 @@ static int put_block(struct plan_job *j, const char *from, unsigned slot_func,
 	int n = snprintf(key, sizeof(key), "%s%s", type->port ? "port.0." : "", name);
 
 	if (n < 0 || (size_t)n >= sizeof(key))
-		return err_set(j->err, -EINVAL, "%s: '%s' is too long", gconf_where(j->g, from),
-			       name);
+		return err_set(j->err, -EINVAL, K(053) "%s: '%s' is too long",
+			       gconf_where(j->g, from), name);
 	return plan_put_dev(j, from, slot_func, key, value);
 }
 
@@ -95,7 +95,7 @@ static int put_opts(struct plan_job *j, unsigned n, unsigned slot_func,
 		if (file_path(name, sizeof(name), "%.*s", (int)name_len, p) < 0 ||
 		    (name_len < len && file_path(value, sizeof(value), "%.*s",
 						 (int)(len - name_len - 1), p + name_len + 1) < 0))
-			return err_set(j->err, -EINVAL, "%s: %s: an option is too long",
+			return err_set(j->err, -EINVAL, K(053) "%s: %s: an option is too long",
 				       gconf_where(j->g, from), from);
 		r = put_block(j, from, slot_func, type, name, value);
 		p += len;
@@ -119,7 +119,7 @@ static int disk_path(struct plan_job *j, unsigned n, char *out, size_t size)
 	if (dev && *dev && strcmp(dev, "file") != 0 && strcmp(dev, "custom") != 0)
 		return err_set(
 			j->err, -ENOTSUP,
-			"%s: disk%u_dev: '%.64s' is not supported: use \"file\", or \"custom\" with a path",
+			K(035) "%s: disk%u_dev: '%.64s' is not supported: use \"file\", or \"custom\" with a path",
 			gconf_where(j->g, from), n, dev);
 	if ((!dev || strcmp(dev, "custom") != 0) && (name[0] == '/' || strstr(name, "../")))
 		return err_set(
@@ -270,8 +270,8 @@ static int choose_port(struct plan_job *j, unsigned *out)
 		}
 	}
 	return err_set(j->err, -EADDRINUSE,
-		       "no free port from %d to %d for the screen; set graphics_port", PORT_FIRST,
-		       PORT_LAST);
+		       K(026) "no free port from %d to %d for the screen; set graphics_port",
+		       PORT_FIRST, PORT_LAST);
 }
 
 /* ADDR, v6 or [v6] to ADDR:PORT or [v6]:PORT. */

@@ -235,7 +235,7 @@ int plan_nets(struct plan_job *j)
 
 	j->p->nets = calloc(PLAN_NETS_MAX, sizeof(*j->p->nets));
 	if (!j->p->nets)
-		return err_set(j->err, -ENOMEM, "out of memory");
+		return err_set(j->err, -ENOMEM, K(080) "out of memory");
 	for (unsigned int n = 0; r == 0 && gconf_getf(j->g, "network%u_type", n); n++) {
 		struct plan_net *net = &j->p->nets[j->p->net_count];
 

@@ -109,8 +109,8 @@ int port_parse(const char *text, struct port *out, struct err *err)
 			       "'%.64s': ports are forwarded from IPv4 addresses only", text);
 	r = parse(text, 2, out, &any);
 	return r < 0 ? err_set(err, r,
-			       "invalid port - '%.64s': give [ADDRESS:]HOSTPORT:GUESTPORT[/udp], "
-			       "such as 8080:80",
+			       K(006) "invalid port - '%.64s': give [ADDRESS:]HOSTPORT:GUESTPORT[/udp], "
+				      "such as 8080:80",
 			       text)
 		     : 0;
 }
@@ -120,7 +120,7 @@ int port_parse_host(const char *text, struct port *out, bool *any, struct err *e
 	int r = parse(text, 1, out, any);
 
 	return r < 0 ? err_set(err, r,
-			       "invalid port - '%.64s': give [ADDRESS:]HOSTPORT[/udp], such as 8080",
+			       K(006) "invalid port - '%.64s': give [ADDRESS:]HOSTPORT[/udp], such as 8080",
 			       text)
 		     : 0;
 }
@@ -183,7 +183,7 @@ static int store_ports(struct gconf *g, unsigned n, const struct port *ports, si
 	}
 	f = r == 0 ? open_memstream(&text, &len) : NULL;
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	for (size_t i = 0; i < count; i++) {
 		port_format(&ports[i], word);
 		fprintf(f, "%s%s", i ? " " : "", word);
@@ -243,17 +243,17 @@ static int check_free(const struct store *s, const struct port *p, struct err *e
 
 	if (r > 0) {
 		port_format(&search.found, text);
-		return err_set(err, -EEXIST,
-			       "port %u is taken: %s leads to guest %s; vm port remove %s %u%s "
+		return err_set(
+			err, -EEXIST,
+			K(026) "port %u is taken: %s leads to guest %s; vm port remove %s %u%s "
 			       "frees it",
-			       p->host, text, search.guest, search.guest, p->host,
-			       p->udp ? "/udp" : "");
+			p->host, text, search.guest, search.guest, p->host, p->udp ? "/udp" : "");
 	}
 	r = holder_find(p->addr, p->host, p->udp, holder, sizeof(holder));
 	if (r < 0 || !holder[0])
 		return 0;
-	return err_set(err, -EEXIST, "port %u/%s is taken by %s; choose another one", p->host,
-		       p->udp ? "udp" : "tcp", holder);
+	return err_set(err, -EEXIST, K(026) "port %u/%s is taken by %s; choose another one",
+		       p->host, p->udp ? "udp" : "tcp", holder);
 }
 
 /* --- the guest's file --- */
@@ -309,11 +309,11 @@ static int append(struct gconf *conf, unsigned nic, const struct port *p, struct
 	int r = port_load(conf, nic, &ports, &count);
 
 	if (r < 0)
-		return err_set(err, r, "out of memory");
+		return err_set(err, r, K(080) "out of memory");
 	more = realloc(ports, (count + 1) * sizeof(*ports));
 	if (!more) {
 		free(ports);
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	}
 	more[count] = *p;
 	r = store_ports(conf, nic, more, count + 1, err);
@@ -330,7 +330,7 @@ int port_add(const struct store *s, const struct guest *g, const struct port *p,
 
 	r = file_path(path, sizeof(path), "%s/.config", s->dir);
 	if (r < 0)
-		return err_set(err, r, "%s: the path is too long", s->dir);
+		return err_set(err, r, K(053) "%s: the path is too long", s->dir);
 	/* Two commands must not both find the port free. */
 	all = lock_dir(path, true);
 	if (all < 0)
@@ -360,7 +360,7 @@ static int take_out(struct gconf *conf, unsigned n, const struct port *p, bool a
 	int r = port_load(conf, n, &ports, &count);
 
 	if (r < 0)
-		return err_set(err, r, "out of memory");
+		return err_set(err, r, K(080) "out of memory");
 	for (size_t i = 0; i < count; i++) {
 		if (ports[i].host == p->host && ports[i].udp == p->udp &&
 		    (any || ports[i].addr == p->addr)) {
@@ -404,7 +404,7 @@ int port_remove(const struct guest *g, const struct port *p, bool any, struct po
 	if (r != -ENOENT)
 		return r;
 	port_format(p, text);
-	return err_set(err, r, "guest %s has no port %s; vm port list %s shows what it has",
+	return err_set(err, r, K(017) "guest %s has no port %s; vm port list %s shows what it has",
 		       g->name, any ? strchr(text, ':') + 1 : text, g->name);
 }
 

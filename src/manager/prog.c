@@ -105,7 +105,7 @@ int prog_status(const char *const *argv, const char *input, char **out, struct e
 
 	r = prog_find(argv[0], path, sizeof(path));
 	if (r < 0)
-		return err_set(err, r, "the program %s is not installed", argv[0]);
+		return err_set(err, r, K(031) "the program %s is not installed", argv[0]);
 	for (int i = 0; i < 3; i++) {
 		/* Above the standard descriptors, whatever of these is closed here. */
 		fds[i] = memfd_create(argv[0], MFD_CLOEXEC);
@@ -131,7 +131,7 @@ int prog_status(const char *const *argv, const char *input, char **out, struct e
 		if (text)
 			*out = text;
 		else
-			r = err_set(err, -ENOMEM, "%s: out of memory", argv[0]);
+			r = err_set(err, -ENOMEM, K(080) "%s: out of memory", argv[0]);
 	}
 	for (int i = 0; i < 3; i++)
 		fd_close(&fds[i]);
@@ -157,7 +157,7 @@ int prog_show(const char *const *argv, struct err *err)
 	pid_t pid;
 
 	if (r < 0)
-		return err_set(err, r, "the program %s is not installed", argv[0]);
+		return err_set(err, r, K(031) "the program %s is not installed", argv[0]);
 	r = posix_spawn(&pid, path, NULL, NULL, (char *const *)argv, environ);
 	if (r)
 		return err_set(err, -r, "cannot run %s: %s", argv[0], strerror(r));

@@ -139,15 +139,15 @@ int removed_restore(const struct store *s, const char *name, struct err *err)
 	while (count > 0 && strcmp(list[count - 1].name, name) != 0)
 		count--;
 	if (count == 0)
-		r = err_set(err, -ENOENT, "%.64s is not in the trash; 'vm trash list' shows it",
-			    name);
+		r = err_set(err, -ENOENT,
+			    K(016) "%.64s is not in the trash; 'vm trash list' shows it", name);
 	else if (store_find(s, name, &g) == 0)
-		r = err_set(err, -EEXIST, "virtual machine already exists in %s", g.dir);
+		r = err_set(err, -EEXIST, K(024) "virtual machine already exists in %s", g.dir);
 	else
 		r = store_view(s, list[count - 1].store, &view, err);
 	if (r == 0 && (store_guest(&view, name, &g) < 0 ||
 		       entry_path(&view, &list[count - 1], path, sizeof(path)) < 0))
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", view.dir);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", view.dir);
 	if (r == 0)
 		r = guest_move(path, &g, err);
 	free(list);

@@ -37,7 +37,7 @@ int rtnl_open(struct rtnl **out, struct err *err)
 
 	if (!r || !(r->buf = malloc(RECV_SIZE))) {
 		free(r);
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	}
 	r->nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 	if (!r->nl || mnl_socket_bind(r->nl, 0, MNL_SOCKET_AUTOPID) < 0) {
@@ -69,7 +69,7 @@ void rtnl_close(struct rtnl *r)
 const char *rtnl_error(const struct rtnl *r, int error)
 {
 	if (error == -EPERM)
-		return "not permitted; run as root";
+		return K(034) "not permitted; run as root";
 	return r->text[0] ? r->text : strerror(-error);
 }
 

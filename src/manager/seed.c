@@ -76,7 +76,7 @@ int seed_check(const struct seed_spec *spec, struct err *err)
 
 	if (spec->key && spec->user_data)
 		return err_set(err, -EINVAL,
-			       "-u and -k are mutually exclusive; use one or the other");
+			       K(006) "-u and -k are mutually exclusive; use one or the other");
 	if (spec->key) {
 		r = read_keys(spec->key, &text, err);
 		if (r == 0)
@@ -102,7 +102,7 @@ static int write_file(const char *dir, const char *name, const char *text, size_
 	char path[PATH_MAX];
 
 	if (file_path(path, sizeof(path), "%s/" SEED_DIR "/%s", dir, name) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", dir);
 	return file_write_atomic(path, text, len, 0600, err);
 }
 
@@ -110,7 +110,7 @@ static int write_meta(const char *dir, const char *uuid, const char *host, struc
 {
 	char *text = str_format("instance-id: %s\nlocal-hostname: %s\n", uuid, host);
 	int r = text ? write_file(dir, "meta-data", text, strlen(text), err)
-		     : err_set(err, -ENOMEM, "out of memory");
+		     : err_set(err, -ENOMEM, K(080) "out of memory");
 
 	free(text);
 	return r;
@@ -159,7 +159,7 @@ static int write_user(const struct seed_spec *spec, const char *dir, struct err 
 		r = -ENOMEM;
 	}
 	if (r == -ENOMEM)
-		err_set(err, r, "out of memory");
+		err_set(err, r, K(080) "out of memory");
 	if (r == 0)
 		r = write_file(dir, "user-data", text, len, err);
 	free(text);
@@ -206,7 +206,7 @@ int seed_fill(const struct seed_spec *spec, const char *dir, const char *name, s
 	if (r == 0 && spec->network) {
 		text = seed_net_format(&net, gconf_get(conf, "network0_mac"));
 		r = text ? write_file(dir, "network-config", text, strlen(text), err)
-			 : err_set(err, -ENOMEM, "out of memory");
+			 : err_set(err, -ENOMEM, K(080) "out of memory");
 		free(text);
 	}
 	return r == 0 ? add_cd(conf, err) : r;
@@ -310,7 +310,7 @@ int seed_make(const struct guest *g, const struct gconf *conf, struct err *err)
 		return 0;
 	if (file_path(path, sizeof(path), "%s/" SEED_ISO, g->dir) < 0 ||
 	    file_path(temp, sizeof(temp), "%s/." SEED_ISO, g->dir) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", g->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", g->dir);
 	if (access(path, F_OK) == 0)
 		return 0;
 	if (file_path(path, sizeof(path), "%s/" SEED_DIR "/meta-data", g->dir) == 0 &&

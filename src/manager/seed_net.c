@@ -135,20 +135,21 @@ static int parse_entry(struct seed_net *net, const char *entry, struct err *err)
 	int rule;
 
 	if (!entry[len])
-		return err_set(err, -EINVAL, "invalid netconfig entry - '%.64s'", entry);
+		return err_set(err, -EINVAL, K(006) "invalid netconfig entry - '%.64s'", entry);
 	rule = file_path(name, sizeof(name), "%.*s", (int)len, entry) < 0 ? -ENOENT
 									  : find_rule(name);
 	if (rule < 0)
-		return err_set(err, -EINVAL,
-			       "invalid netconfig option - '%.*s': use interface, ip, gateway4, "
+		return err_set(
+			err, -EINVAL,
+			K(006) "invalid netconfig option - '%.*s': use interface, ip, gateway4, "
 			       "gateway6, nameservers, searchdomains, hostname",
-			       (int)MIN(len, (size_t)64), entry);
+			(int)MIN(len, (size_t)64), entry);
 	if (!entry[len + 1])
 		return 0;
 	if (str_copy(net->values[rule], sizeof(net->values[rule]), entry + len + 1) < 0 ||
 	    !check_value(net, &rules[rule], net->values[rule]))
-		return err_set(err, -EINVAL, "invalid netconfig entry - '%.64s': %s is %s", entry,
-			       rules[rule].name, rules[rule].hint);
+		return err_set(err, -EINVAL, K(006) "invalid netconfig entry - '%.64s': %s is %s",
+			       entry, rules[rule].name, rules[rule].hint);
 	return 0;
 }
 
@@ -162,7 +163,7 @@ int seed_net_parse(const char *text, struct seed_net *out, struct err *err)
 		size_t len = strcspn(p, ";");
 
 		if (file_path(entry, sizeof(entry), "%.*s", (int)len, p) < 0)
-			r = err_set(err, -EINVAL, "invalid netconfig entry - '%.64s'", p);
+			r = err_set(err, -EINVAL, K(006) "invalid netconfig entry - '%.64s'", p);
 		else if (entry[0])
 			r = parse_entry(&net, entry, err);
 		p += len + (p[len] == ';');

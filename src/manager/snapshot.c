@@ -42,9 +42,9 @@ bool snapshot_name_valid(const char *name)
 int snapshot_path(const struct guest *g, const char *name, char *out, size_t size, struct err *err)
 {
 	if (!snapshot_name_valid(name))
-		return err_set(err, -EINVAL, "invalid snapshot name - '%.64s'", name);
+		return err_set(err, -EINVAL, K(005) "invalid snapshot name - '%.64s'", name);
 	return file_path(out, size, "%s/" SNAPSHOT_DIR "/%s", g->dir, name) < 0
-		       ? err_set(err, -ENAMETOOLONG, "%s: the path is too long", g->dir)
+		       ? err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", g->dir)
 		       : 0;
 }
 
@@ -244,7 +244,8 @@ static int place(const struct guest *g, const char *stage, const char *path, str
 	if (r == 0)
 		r = file_sync_dir(dir);
 	if (r == -EEXIST)
-		return err_set(err, r, "snapshot %s@%s exists already", g->name, file_base(path));
+		return err_set(err, r, K(024) "snapshot %s@%s exists already", g->name,
+			       file_base(path));
 	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r)) : 0;
 }
 
@@ -257,7 +258,7 @@ int snapshot_make(const struct guest *g, const char *name, bool live, struct pro
 	int lock = -1, stage_lock, r = snapshot_path(g, name, path, sizeof(path), err);
 
 	if (r == 0 && access(path, F_OK) == 0)
-		r = err_set(err, -EEXIST, "snapshot %s@%s exists already", g->name, name);
+		r = err_set(err, -EEXIST, K(024) "snapshot %s@%s exists already", g->name, name);
 	if (r == 0)
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
@@ -270,7 +271,7 @@ int snapshot_make(const struct guest *g, const char *name, bool live, struct pro
 	}
 	r = live ? snapshot_copy_live(g, stage, p, err) : snapshot_copy(g->dir, stage, p, err);
 	if (r == 0 && file_path(conf_path, sizeof(conf_path), "%s/" SNAPSHOT_CONF, stage) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 	if (r == 0)
 		r = gconf_save(conf, conf_path, err);
 	if (r == 0)
@@ -299,12 +300,12 @@ int snapshot_remove(const struct guest *g, const char *name, struct err *err)
 	r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
 	if (r == 0) {
 		if (file_path(inside, sizeof(inside), "%s/snapshot", stage) < 0)
-			r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+			r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 		else if (rename(path, inside) < 0)
 			r = errno == ENOENT
 				    ? err_set(err, -ENOENT,
-					      "%s has no snapshot %s; "
-					      "'vm info %s' shows them",
+					      K(014) "%s has no snapshot %s; "
+						     "'vm info %s' shows them",
 					      g->name, name, g->name)
 				    : err_set(err, -errno, "failed to remove snapshot %s@%s: %s",
 					      g->name, name, strerror(errno));

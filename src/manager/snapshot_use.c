@@ -49,8 +49,9 @@ static int check_newer(const struct rollback *b, struct snapshot **list, size_t 
 		at++;
 	if (at == *count) {
 		free(*list);
-		return err_set(err, -ENOENT, "%s has no snapshot %s; 'vm info %s' shows them",
-			       b->g->name, b->name, b->g->name);
+		return err_set(err, -ENOENT,
+			       K(014) "%s has no snapshot %s; 'vm info %s' shows them", b->g->name,
+			       b->name, b->g->name);
 	}
 	for (size_t i = at + 1; i < *count; i++) {
 		size_t len = strlen(names);
@@ -59,7 +60,7 @@ static int check_newer(const struct rollback *b, struct snapshot **list, size_t 
 	}
 	if (at + 1 < *count && !newer) {
 		free(*list);
-		return err_set(err, -EBUSY, "there are newer snapshots, which -r removes:%s",
+		return err_set(err, -EBUSY, K(025) "there are newer snapshots, which -r removes:%s",
 			       names);
 	}
 	*count = at + 1;
@@ -104,7 +105,7 @@ static int link_folder(const struct rollback *b, const char *name, bool must, st
 
 	if (run_path(b->g, name, from, sizeof(from)) < 0 ||
 	    file_path(to, sizeof(to), "%s/%s", b->stage, name) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", b->g->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", b->g->dir);
 	if (!must && access(from, F_OK) < 0)
 		return 0;
 	if (mkdir(to, 0700) < 0)
@@ -121,12 +122,12 @@ static int fill(const struct rollback *b, const struct snapshot *list, size_t co
 	int r;
 
 	if (file_path(conf_path, sizeof(conf_path), "%s/" SNAPSHOT_CONF, b->from) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", b->from);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", b->from);
 	r = gconf_load(conf_path, &conf, err);
 	if (r < 0)
 		return r;
 	if (file_path(conf_path, sizeof(conf_path), "%s/%s.conf", b->stage, b->g->name) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", b->stage);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", b->stage);
 	if (r == 0)
 		r = gconf_save(conf, conf_path, err);
 	gconf_free(conf);
@@ -137,7 +138,7 @@ static int fill(const struct rollback *b, const struct snapshot *list, size_t co
 	if (r == 0)
 		r = link_folder(b, ".cloud-init", false, err);
 	if (r == 0 && file_path(conf_path, sizeof(conf_path), "%s/" SNAPSHOT_DIR, b->stage) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", b->stage);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", b->stage);
 	if (r == 0 && mkdir(conf_path, 0700) < 0)
 		r = err_set(err, -errno, "cannot make %s: %s", conf_path, strerror(errno));
 	for (size_t i = 0; r == 0 && i < count; i++) {
@@ -158,9 +159,10 @@ static int swap(const struct rollback *b, struct err *err)
 	if (r == 0)
 		r = file_sync_dir(b->s.dir);
 	if (r == -EINVAL || r == -ENOSYS)
-		return err_set(err, r,
-			       "the file system of %s cannot swap folders, so nothing was changed",
-			       b->s.dir);
+		return err_set(
+			err, r,
+			K(040) "the file system of %s cannot swap folders, so nothing was changed",
+			b->s.dir);
 	return r < 0 ? err_set(err, r, "cannot replace %s: %s", b->g->dir, strerror(-r)) : 0;
 }
 
@@ -226,7 +228,7 @@ static int fill_clone(const char *from, const char *from_conf, const char *stage
 		return r;
 	snapshot_unset_unique(conf);
 	if (file_path(path, sizeof(path), "%s/%s.conf", stage, to) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", stage);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 	if (r == 0)
 		r = gconf_save(conf, path, err);
 	gconf_free(conf);
@@ -246,18 +248,19 @@ int snapshot_clone(const struct store *s, const struct guest *g, const char *nam
 	if (!store_name_valid(to) || store_guest(&around, to, &made) < 0)
 		return err_set(
 			err, -EINVAL,
-			"invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
+			K(005) "invalid virtual machine name - '%.64s': 2 to %d letters, digits and . - _",
 			to, STORE_NAME_MAX);
 	if (store_find(s, to, &made) == 0 || access(made.dir, F_OK) == 0)
-		return err_set(err, -EEXIST, "virtual machine already exists in %s", made.dir);
+		return err_set(err, -EEXIST, K(024) "virtual machine already exists in %s",
+			       made.dir);
 	r = name ? snapshot_path(g, name, from, sizeof(from), err)
 		 : file_path(from, sizeof(from), "%s", g->dir);
 	if (r == 0 && name && access(from, F_OK) < 0)
-		r = err_set(err, -ENOENT, "%s has no snapshot %s; 'vm info %s' shows them", g->name,
-			    name, g->name);
+		r = err_set(err, -ENOENT, K(014) "%s has no snapshot %s; 'vm info %s' shows them",
+			    g->name, name, g->name);
 	if (r == 0 && file_path(from_conf, sizeof(from_conf), "%s/%s.conf", from,
 				name ? "guest" : g->name) < 0)
-		r = err_set(err, -ENAMETOOLONG, "%s: the path is too long", from);
+		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", from);
 	if (r == 0)
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)

@@ -69,14 +69,14 @@ static int set_dir(struct store *s, const char *value, const char *where, struct
 	if (str_starts(value, "zfs:"))
 		return err_set(
 			err, -ENOTSUP,
-			"%s: '%s': ZFS datasets are not supported yet; give the dataset's mount point",
+			K(035) "%s: '%s': ZFS datasets are not supported yet; give the dataset's mount point",
 			where, value);
 	if (value[0] != '/' || strpbrk(value, "\n\r"))
 		return err_set(err, -EINVAL, "%s: '%s' is not an absolute path", where, value);
 	while (len > 1 && value[len - 1] == '/')
 		len--;
 	if (file_path(s->dir, sizeof(s->dir), "%.*s", (int)len, value) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", where);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", where);
 	return 0;
 }
 
@@ -99,14 +99,15 @@ static int read_conf(struct store *s, const char *path, struct err *err)
 	delay = gconf_get(g, "vm_delay");
 	if (r == 0 && delay && delay[0]) {
 		if (str_u64(delay, &seconds) < 0 || seconds > 86400)
-			r = err_set(err, -EINVAL, "%s: vm_delay: '%s' is not a number of seconds",
+			r = err_set(err, -EINVAL,
+				    K(004) "%s: vm_delay: '%s' is not a number of seconds",
 				    gconf_where(g, "vm_delay"), delay);
 		else
 			s->delay = (unsigned)seconds;
 	}
 	list = gconf_get(g, "vm_list");
 	if (r == 0 && list && !(s->list = strdup(list)))
-		r = err_set(err, -ENOMEM, "%s: out of memory", path);
+		r = err_set(err, -ENOMEM, K(080) "%s: out of memory", path);
 	gconf_free(g);
 	return r;
 }
@@ -154,15 +155,15 @@ int store_check(const struct store *s, struct err *err)
 
 	if (stat(s->dir, &st) < 0 && errno != ENOENT)
 		return err_set(err, -errno,
-			       "%s: %s; run as root, or set VM_DIR to a folder of your own", s->dir,
-			       strerror(errno));
+			       K(034) "%s: %s; run as root, or set VM_DIR to a folder of your own",
+			       s->dir, strerror(errno));
 	if (access(s->dir, F_OK) < 0 || !S_ISDIR(st.st_mode))
-		return err_set(err, -ENOENT, "%s is not a valid directory; 'vm init' makes it",
-			       s->dir);
+		return err_set(err, -ENOENT,
+			       K(015) "%s is not a valid directory; 'vm init' makes it", s->dir);
 	if (access(s->dir, R_OK | X_OK) < 0)
 		return err_set(err, -errno,
-			       "%s: %s; run as root, or set VM_DIR to a folder of your own", s->dir,
-			       strerror(errno));
+			       K(034) "%s: %s; run as root, or set VM_DIR to a folder of your own",
+			       s->dir, strerror(errno));
 	return 0;
 }
 
@@ -172,7 +173,7 @@ static int make_null_iso(const struct store *s, struct err *err)
 	int fd;
 
 	if (file_path(path, sizeof(path), "%s/.config/null.iso", s->dir) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
@@ -191,11 +192,12 @@ int store_make(const struct store *s, bool with_parents, struct err *err)
 		char path[PATH_MAX];
 
 		if (file_path(path, sizeof(path), "%s/%s", s->dir, folders[i]) < 0)
-			return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+			return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long",
+				       s->dir);
 		if (mkdir(path, 0755) < 0 && errno != EEXIST)
 			return err_set(
 				err, -errno,
-				"cannot make folder %s: %s; run as root, or set VM_DIR to a folder of your own",
+				K(034) "cannot make folder %s: %s; run as root, or set VM_DIR to a folder of your own",
 				path, strerror(errno));
 	}
 	if (r == 0)
@@ -321,11 +323,11 @@ int store_view(const struct store *s, const char *name, struct store *out, struc
 		if (!datastore_is_there(d))
 			return err_set(err, -ENOENT, "datastore %s is not mounted: %s", name,
 				       d->path);
-		return view_of(s, d, out) < 0
-			       ? err_set(err, -ENAMETOOLONG, "%s: the path is too long", d->path)
-			       : 0;
+		return view_of(s, d, out) < 0 ? err_set(err, -ENAMETOOLONG,
+							K(053) "%s: the path is too long", d->path)
+					      : 0;
 	}
-	return err_set(err, -ENOENT, "unable to load datastore - '%.64s'", name);
+	return err_set(err, -ENOENT, K(015) "unable to load datastore - '%.64s'", name);
 }
 
 int store_each_view(const struct store *s, int (*fn)(void *arg, const struct store *view),
@@ -409,14 +411,14 @@ int store_template(const struct store *s, const char *name, char *out, size_t si
 
 	if (!name[0] || name[0] == '.' || strchr(name, '/') ||
 	    file_path(path, sizeof(path), "%s/.templates/%s.conf", s->dir, name) < 0)
-		return err_set(err, -EINVAL, "invalid template name - '%.64s'", name);
+		return err_set(err, -EINVAL, K(005) "invalid template name - '%.64s'", name);
 	if (access(path, R_OK) == 0)
 		return file_path(out, size, "%s", path);
 	if (errno == ENOENT && file_path(out, size, "%s/%s.conf", s->share, name) == 0 &&
 	    access(out, R_OK) == 0)
 		return 0;
-	return err_set(err, -ENOENT, "unable to find template %s; see the folder, or %s", path,
-		       s->share);
+	return err_set(err, -ENOENT, K(012) "unable to find template %s; see the folder, or %s",
+		       path, s->share);
 }
 
 static int find_media(const struct store *s, enum datastore_kind kind, const char *name, char *out,
@@ -466,7 +468,8 @@ int store_stage(const struct store *s, const char *name, char *out, size_t size,
 
 	for (int tries = 0; tries < 10; tries++) {
 		if (file_path(out, size, "%s/.trash/%s.XXXXXX", s->dir, name) < 0)
-			return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+			return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long",
+				       s->dir);
 		if (!mkdtemp(out))
 			return err_set(err, -errno, "cannot make folder %s: %s", out,
 				       strerror(errno));

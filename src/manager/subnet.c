@@ -265,7 +265,7 @@ static int take_all(struct taken *t, const struct gconf *conf, struct err *err)
 	if (r < 0)
 		err_set(err, r, "cannot read the routes: %s", rtnl_error(rtnl, r));
 	rtnl_close(rtnl);
-	return r == 0 && t->failed ? err_set(err, -ENOMEM, "out of memory") : r;
+	return r == 0 && t->failed ? err_set(err, -ENOMEM, K(080) "out of memory") : r;
 }
 
 int nat_choose(const struct store *s, const char *name, char addr[NAT_CIDR_MAX],
@@ -284,8 +284,8 @@ int nat_choose(const struct store *s, const char *name, char addr[NAT_CIDR_MAX],
 		r = choose_net(&t, &net);
 		if (r < 0)
 			err_set(err, r,
-				"no private network is free on this host; choose one: vm switch "
-				"create -t nat -a ADDRESS/24 %s",
+				K(072) "no private network is free on this host; choose one: vm switch "
+				       "create -t nat -a ADDRESS/24 %s",
 				name);
 	}
 	if (r == 0) {

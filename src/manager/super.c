@@ -155,10 +155,10 @@ static int write_plan(const struct super *s, const struct plan *p, struct err *e
 		return r;
 	f = open_memstream(&text, &len);
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	conf_dump(p->conf, f);
 	r = fclose(f) == 0 ? file_write_atomic(path, text, len, 0600, err)
-			   : err_set(err, -ENOMEM, "out of memory");
+			   : err_set(err, -ENOMEM, K(080) "out of memory");
 	free(text);
 	return r;
 }
@@ -364,7 +364,7 @@ static int start_khyve(struct super *s, const struct plan *p, struct err *err)
 	int argc = split_options(p->options, copy, sizeof(copy), argv, 5), lock;
 
 	if (argc < 0)
-		return err_set(err, argc, "%s: bhyve_options is too long", s->g->conf);
+		return err_set(err, argc, K(053) "%s: bhyve_options is too long", s->g->conf);
 	if (file_path(lock_arg, sizeof(lock_arg), "lock.fd=%d", LOCK_FD) < 0 ||
 	    file_path(name, sizeof(name), "%s", s->g->name) < 0)
 		return -EOVERFLOW;
@@ -379,7 +379,8 @@ static int start_khyve(struct super *s, const struct plan *p, struct err *err)
 		_exit(127);
 	}
 	close(lock);
-	return s->khyve < 0 ? err_set(err, -errno, "cannot start khyve: %s", strerror(errno)) : 0;
+	return s->khyve < 0 ? err_set(err, -errno, K(042) "cannot start khyve: %s", strerror(errno))
+			    : 0;
 }
 
 /* True if khyve has ended; status as a shell gives it. */
@@ -443,7 +444,9 @@ static void report_death(struct super *s)
 	char line[512];
 
 	glog_last_line(s->g, RUN_LOG, s->log_start, line, sizeof(line));
-	report(s, "failed khyve ended with status %d%s%s", s->status, line[0] ? ": " : "", line);
+	report(s, "failed %skhyve ended with status %d%s%s",
+	       strstr(line, "KVM") || strstr(line, "/dev/kvm") ? K(030) : K(042), s->status,
+	       line[0] ? ": " : "", line);
 }
 
 /* Waits until khyve answers on its control socket; tells whoever waits. True if it has ended. */

@@ -196,7 +196,7 @@ int switch_port_make(struct rtnl *r, const struct switch_conf *c, const char *if
 	/* Frames of a VLAN go by an interface that is up. */
 	if (e == 0 && !(lower.flags & IFF_UP))
 		e = rtnl_set_up(r, lower.index, true);
-	return e < 0 ? err_set(err, e, "cannot make VLAN %u on %s: %s", c->vlan, iface,
+	return e < 0 ? err_set(err, e, K(033) "cannot make VLAN %u on %s: %s", c->vlan, iface,
 			       rtnl_error(r, e))
 		     : 0;
 }

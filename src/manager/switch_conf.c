@@ -46,10 +46,11 @@ int switch_type_parse(const char *text, enum switch_type *out, struct err *err)
 	if (strcmp(text, "vale") == 0 || strcmp(text, "netgraph") == 0)
 		return err_set(
 			err, -EINVAL,
-			"invalid switch type - '%s': it exists on FreeBSD only; here a standard switch is a bridge of the kernel, and -t manual takes any bridge of yours",
+			K(006) "invalid switch type - '%s': it exists on FreeBSD only; here a standard switch is a bridge of the kernel, and -t manual takes any bridge of yours",
 			text);
 	return err_set(err, -EINVAL,
-		       "invalid switch type - '%.64s': use standard, manual, vxlan or nat", text);
+		       K(006) "invalid switch type - '%.64s': use standard, manual, vxlan or nat",
+		       text);
 }
 
 static int system_path(const struct store *s, char *out, size_t size)
@@ -63,7 +64,7 @@ int switch_load(const struct store *s, struct gconf **out, struct err *err)
 	int r;
 
 	if (system_path(s, path, sizeof(path)) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	r = gconf_load(path, out, err);
 	return r == -ENOENT ? gconf_parse(path, "", 0, out, err) : r;
 }
@@ -75,7 +76,7 @@ int switch_edit_begin(const struct store *s, struct switch_edit *e, struct err *
 
 	*e = (struct switch_edit){ .store = s, .lock = -1 };
 	if (file_path(dir, sizeof(dir), "%s/.config/switches", s->dir) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", s->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	e->lock = lock_dir(dir, true);
 	if (e->lock < 0)
 		return err_set(err, e->lock, "cannot lock %s: %s", dir, strerror(-e->lock));
@@ -169,8 +170,8 @@ int switch_read(struct gconf *g, const char *name, struct switch_conf *out, stru
 
 		switch_nearest(g, name, near, sizeof(near));
 		return err_set(err, -ENOENT,
-			       "there is no switch '%.64s'%s; 'vm switch list' shows them", name,
-			       near);
+			       K(011) "there is no switch '%.64s'%s; 'vm switch list' shows them",
+			       name, near);
 	}
 	text = get(g, "type", name);
 	r = *text ? switch_type_parse(text, &c.type, err) : 0;
@@ -178,7 +179,7 @@ int switch_read(struct gconf *g, const char *name, struct switch_conf *out, stru
 		return err_prefix(err, r, "%s: type_%s", gconf_path(g), name);
 	c.private = strcmp(get(g, "private", name), "yes") == 0;
 	if (str_copy(c.name, sizeof(c.name), name) < 0)
-		return err_set(err, -EINVAL, "invalid switch name - '%.64s'", name);
+		return err_set(err, -EINVAL, K(005) "invalid switch name - '%.64s'", name);
 	if (str_copy(c.ports, sizeof(c.ports), get(g, "ports", name)) < 0)
 		return wrong(g, "ports", name, err);
 	if (str_copy(c.bridge, sizeof(c.bridge), get(g, "bridge", name)) < 0 ||

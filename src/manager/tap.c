@@ -76,11 +76,11 @@ static int open_tap(const struct plan_net *n, int *fd, struct err *err)
 
 	*fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC);
 	if (*fd < 0)
-		return err_set(err, -errno, "%s: %s; 'modprobe tun' may help", TUN_DEVICE,
+		return err_set(err, -errno, K(033) "%s: %s; 'modprobe tun' may help", TUN_DEVICE,
 			       strerror(errno));
 	e = set_tap(*fd, n->name[0] ? n->name : "tap%d", IFF_TUN_EXCL);
 	if (e == -EPERM)
-		return err_set(err, e, "cannot make a tap interface: not permitted");
+		return err_set(err, e, K(033) "cannot make a tap interface: not permitted");
 	return e < 0 ? err_set(err, e, "cannot make tap interface %s: %s", n->name, strerror(-e))
 		     : 0;
 }
@@ -261,11 +261,12 @@ static int set_limits(struct rtnl *r, const struct plan_net *n, const struct rtn
 	int e = n->limit_in ? rtnl_limit_egress(r, tap->index, n->limit_in) : 0;
 
 	if (e < 0)
-		return err_set(err, e, "network%u_limit_in: %s (this needs the kernel's sch_tbf)",
+		return err_set(err, e,
+			       K(033) "network%u_limit_in: %s (this needs the kernel's sch_tbf)",
 			       n->number, rtnl_error(r, e));
 	e = n->limit_out ? rtnl_limit_ingress(r, tap->index, n->limit_out) : 0;
 	return e < 0 ? err_set(err, e,
-			       "network%u_limit_out: %s (this needs the kernel's cls_u32 and act_police)",
+			       K(033) "network%u_limit_out: %s (this needs the kernel's cls_u32 and act_police)",
 			       n->number, rtnl_error(r, e))
 		     : 0;
 }

@@ -140,7 +140,7 @@ static int open_packed(const char *from, struct archive **out, struct archive_en
 		return r;
 	a = archive_read_new();
 	if (!a)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	(void)find_end(from, &tar);
 	archive_read_support_filter_xz(a);
 	archive_read_support_filter_bzip2(a);
@@ -288,7 +288,7 @@ static int unpack_into(const struct folder *f, struct archive *a, struct archive
 		return err_set(err, -EINVAL, "%s: '%.64s' has no place in it", f->from,
 			       name ? name : "");
 	if (file_path(path, sizeof(path), "%s/%s", f->dir, name) < 0)
-		return err_set(err, -ENAMETOOLONG, "%s: the path is too long", f->dir);
+		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", f->dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));

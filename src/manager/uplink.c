@@ -92,7 +92,7 @@ static int no_dhcp(const struct capture *c)
 {
 	return err_set(
 		c->err, -EBUSY,
-		"%s has its address from a DHCP client, which would not follow it: give the host a fixed address, or make a bridge of your own that gets the address and register it with 'vm switch create -t manual -b BRIDGE NAME'",
+		K(070) "%s has its address from a DHCP client, which would not follow it: give the host a fixed address, or make a bridge of your own that gets the address and register it with 'vm switch create -t manual -b BRIDGE NAME'",
 		uplink_home(c->u));
 }
 
@@ -377,7 +377,7 @@ int uplink_new(struct rtnl *r, const struct switch_conf *c, const char *iface, e
 	int e;
 
 	if (!u)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	if (err)
 		err->text[0] = '\0';
 	u->way = way;

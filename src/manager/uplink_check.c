@@ -116,12 +116,12 @@ static int check_manager(const struct rtnl_link *l, struct err *err)
 	if (is_networkmanagers(l->index))
 		return err_set(
 			err, -ENOTSUP,
-			"%s is managed by NetworkManager, which would take it back: let NetworkManager make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME' ('nmcli device set %s managed no' would take its addresses away)",
+			K(070) "%s is managed by NetworkManager, which would take it back: let NetworkManager make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME' ('nmcli device set %s managed no' would take its addresses away)",
 			l->name, l->name, l->name);
 	if (is_networkds(l->index, file, sizeof(file)))
 		return err_set(
 			err, -ENOTSUP,
-			"%s is managed by systemd-networkd, which would take it back: let networkd make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME'; or set Unmanaged=yes in %s, if something else gives it its addresses",
+			K(070) "%s is managed by systemd-networkd, which would take it back: let networkd make a bridge with %s as its port, and register that with 'vm switch create -t manual -b BRIDGE NAME'; or set Unmanaged=yes in %s, if something else gives it its addresses",
 			l->name, l->name, file);
 	return 0;
 }
@@ -139,16 +139,18 @@ static int check_port(struct rtnl *r, const struct switch_conf *c, const struct 
 
 	if (l->type != ARPHRD_ETHER)
 		return err_set(err, -ENOTSUP,
-			       "%s is not an Ethernet interface: a bridge takes no other", l->name);
+			       K(070) "%s is not an Ethernet interface: a bridge takes no other",
+			       l->name);
 	if (strcmp(l->kind, "bridge") == 0)
 		return err_set(
 			err, -ENOTSUP,
-			"%s is a bridge itself: register it with 'vm switch create -t manual -b %s NAME'",
+			K(070) "%s is a bridge itself: register it with 'vm switch create -t manual -b %s NAME'",
 			l->name, l->name);
 	/* Perhaps a command that was killed has put it in. */
 	(void)switch_bridge(r, c, &own);
 	if (l->master && l->master != own.index && rtnl_link_index(r, l->master, &master) == 0)
-		return err_set(err, -EBUSY, "%s is a port of %s already", l->name, master.name);
+		return err_set(err, -EBUSY, K(024) "%s is a port of %s already", l->name,
+			       master.name);
 	return check_manager(l, err);
 }
 
@@ -158,7 +160,8 @@ int uplink_check(struct rtnl *r, const struct switch_conf *c, const char *iface,
 	int e = rtnl_link_get(r, iface, &l);
 
 	if (e == -ENODEV)
-		return err_set(err, e, "there is no interface %s; 'ip link' lists them", iface);
+		return err_set(err, e, K(017) "there is no interface %s; 'ip link' lists them",
+			       iface);
 	if (e == 0 && !is_plain(iface))
 		return err_set(
 			err, -EINVAL,
@@ -167,7 +170,7 @@ int uplink_check(struct rtnl *r, const struct switch_conf *c, const char *iface,
 	if (e == 0 && is_wifi(iface))
 		return err_set(
 			err, -ENOTSUP,
-			"%s is a Wi-Fi card: its access point takes no frames from guests behind it; use a NAT switch ('vm switch create -t nat NAME')",
+			K(070) "%s is a Wi-Fi card: its access point takes no frames from guests behind it; use a NAT switch ('vm switch create -t nat NAME')",
 			iface);
 	if (e == 0)
 		e = switch_port(r, c, iface, &l);

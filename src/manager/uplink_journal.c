@@ -47,7 +47,7 @@ int uplink_save(const struct uplink *u, const char *path, struct err *err)
 	int r;
 
 	if (!f)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	boot_id(boot);
 	fprintf(f, "# A change of a switch that waits for 'vm switch confirm %s'.\n", u->name);
 	fprintf(f,
@@ -61,7 +61,7 @@ int uplink_save(const struct uplink *u, const char *path, struct err *err)
 	for (size_t i = 0; i < u->count; i++)
 		print_hex(f, "message", u->msgs[i], u->msgs[i]->nlmsg_len);
 	r = fclose(f) == 0 ? file_write_atomic(path, text, len, 0644, err)
-			   : err_set(err, -ENOMEM, "out of memory");
+			   : err_set(err, -ENOMEM, K(080) "out of memory");
 	free(text);
 	return r;
 }
@@ -179,7 +179,7 @@ int uplink_load(const char *path, struct uplink **out, struct err *err)
 	int r;
 
 	if (!u)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, K(080) "out of memory");
 	r = gconf_load(path, &g, err);
 	if (r == 0) {
 		r = load_parts(g, u);

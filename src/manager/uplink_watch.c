@@ -148,7 +148,7 @@ static void tell_waiting(struct watch *w, enum uplink_answer answer)
 	w->told = true;
 	if (file_path(text, sizeof(text),
 		      "%s; 'vm switch confirm %s' keeps the change, else all is as before in %d s",
-		      answer == UPLINK_SILENT ? "the gateway does not answer any more"
+		      answer == UPLINK_SILENT ? K(043) "the gateway does not answer any more"
 					      : "no gateway was there to ask before",
 		      w->u->name, UPLINK_SECONDS) == 0)
 		tell_parent(w, "waiting", text);
@@ -247,7 +247,7 @@ static int follow(const struct store *s, int fd, pid_t pid, void (*tell)(const c
 			r = 0;
 		else if (strcmp(line, "undone") == 0)
 			r = err_set(err, -ETIMEDOUT,
-				    "not confirmed within %d s: all is as it was before",
+				    K(044) "not confirmed within %d s: all is as it was before",
 				    UPLINK_SECONDS);
 		else
 			r = err_set(err, -EIO, "%s", text);
@@ -297,7 +297,7 @@ int uplink_apply(struct rtnl *r, struct switch_edit *e, struct uplink *u, bool n
 	int result = journal_path(e->store, u->name, w.path, sizeof(w.path));
 
 	if (result < 0)
-		err_set(err, result, "the path of the datastore is too long");
+		err_set(err, result, K(053) "the path of the datastore is too long");
 	else if (risks && !now)
 		(void)uplink_ask_before(r, u, ASK_BEFORE_MS);
 	if (result == 0 && risks && !now)
@@ -322,7 +322,7 @@ int uplink_confirm(const struct store *s, const char *name, struct err *err)
 	int result = journal_path(s, name, path, sizeof(path));
 
 	if (result < 0)
-		return err_set(err, result, "invalid switch name - '%.64s'", name);
+		return err_set(err, result, K(005) "invalid switch name - '%.64s'", name);
 	result = switch_edit_begin(s, &e, err);
 	if (result < 0)
 		return result;
@@ -354,7 +354,7 @@ int uplink_check_pending(const struct store *s, const char *name, struct err *er
 		return 0;
 	return err_set(
 		err, -EBUSY,
-		"a change of switch %s waits for 'vm switch confirm %s', or for its end within %d s",
+		K(023) "a change of switch %s waits for 'vm switch confirm %s', or for its end within %d s",
 		name, name, UPLINK_SECONDS);
 }
 

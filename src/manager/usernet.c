@@ -72,8 +72,8 @@ static int find_program(struct usernet *u, struct err *err)
 	}
 	u->program[0] = '\0';
 	return err_set(err, -ENOENT,
-		       "user networking needs the program " PROGRAM
-		       " beside vm: install libslirp-dev and build again");
+		       K(031) "user networking needs the program " PROGRAM
+			      " beside vm: install libslirp-dev and build again");
 }
 
 static void add(struct command *c, const char *word)

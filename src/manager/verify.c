@@ -90,7 +90,7 @@ static int read_status(const char *text, struct verify *out, struct err *err)
 	};
 
 	if (strstr(text, "[GNUPG:] BADSIG "))
-		return err_set(err, -EBADMSG, "the signature of %s is wrong", out->list);
+		return err_set(err, -EBADMSG, K(061) "the signature of %s is wrong", out->list);
 	if (good) {
 		/* Behind the key's number comes its owner. */
 		good = strchr(good + strlen("[GNUPG:] GOODSIG "), ' ');
@@ -274,7 +274,7 @@ int verify_find(const char *url, const char *name, const char *keyring, int ip, 
 		err_set(err, r, "cannot look for the checksum of %s: %s", name, strerror(-r));
 	}
 	if (r == 0 && keyring && !out->signer[0])
-		return err_set(err, -ENOKEY, "%s is not signed by a key of %s%s%s: %s", name,
+		return err_set(err, -ENOKEY, K(061) "%s is not signed by a key of %s%s%s: %s", name,
 			       keyring, out->list[0] ? ": signature of " : "", out->list, out->why);
 	return r;
 }

@@ -49,3 +49,17 @@ int(err_prefix)(struct err *err, int code, const char *fmt, ...)
 	mark_cut(err->text, sizeof(err->text), (int)len + n);
 	return code;
 }
+
+void err_take_code(char *text, char code[ERR_CODE_SIZE])
+{
+	size_t len;
+
+	code[0] = '\0';
+	while ((text = strstr(text, "\001K"))) {
+		/* Shorter: cut off by the end of the text. */
+		len = strnlen(text + 1, ERR_CODE_SIZE - 1);
+		memcpy(code, text + 1, len);
+		code[len] = '\0';
+		memmove(text, text + 1 + len, strlen(text + 1 + len) + 1);
+	}
+}

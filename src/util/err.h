@@ -18,6 +18,17 @@ int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((form
 int err_prefix(struct err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * In front of a format, the code that vm shows behind a message (cmd/vm/codes.c says what it stands
+ * for): err_set(err, -ENOENT, K(011) "there is no switch '%s'", name). It travels within the text, in
+ * whatever that is put into, until somebody shows it. Only vm and the manager give codes.
+ */
+#define K(code) "\001K" #code
+#define ERR_CODE_SIZE 5
+
+/* Takes the codes out of a text. The last one, which is the cause's, goes to code; "": there is none. */
+void err_take_code(char *text, char code[ERR_CODE_SIZE]);
+
 /* The analyser looks at one file at a time: tell it that an error is an error. */
 #ifdef __clang_analyzer__
 #define err_negative_(call)                      \

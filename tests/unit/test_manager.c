@@ -180,10 +180,11 @@ static void check_warning(const char *text, const char *want)
 static void test_warnings(void)
 {
 	check_warning("memory=1G\n# c\n\n  # d\ndisk0_type=nvme\ndisk12_opts=ro\n", NULL);
-	check_warning("memry=1G\n", "g.conf:1: unknown key 'memry' (did you mean 'memory'?)");
+	check_warning("memry=1G\n",
+		      "g.conf:1: " K(041) "unknown key 'memry' (did you mean 'memory'?)");
 	check_warning("cpu=1\ndisk7_tpye=nvme\n",
-		      "g.conf:2: unknown key 'disk7_tpye' (did you mean 'disk7_type'?)");
-	check_warning("zzzzzzzz=1\n", "g.conf:1: unknown key 'zzzzzzzz'");
+		      "g.conf:2: " K(041) "unknown key 'disk7_tpye' (did you mean 'disk7_type'?)");
+	check_warning("zzzzzzzz=1\n", "g.conf:1: " K(041) "unknown key 'zzzzzzzz'");
 	check_warning("cpu=1\ncpu=2\n", "g.conf:2: 'cpu' is given twice, line 1 counts");
 	check_warning("cpu = 1\n", "g.conf:1: ignored: a blank stands before =");
 	check_warning("Cpu=1\n", "g.conf:1: ignored: a key starts in column 1 with a small letter");

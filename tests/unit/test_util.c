@@ -39,6 +39,27 @@ static void test_err_set(void)
 	CHECK_STR(err.text + sizeof(err.text) - 5, "a...");
 }
 
+static void test_err_code(void)
+{
+	char code[ERR_CODE_SIZE] = "?";
+	struct err err;
+
+	err_set(&err, -EIO, "nothing");
+	err_take_code(err.text, code);
+	CHECK_STR(err.text, "nothing");
+	CHECK_STR(code, "");
+	err_set(&err, -EIO, K(024) "disk is there");
+	err_prefix(&err, -EIO, "web: " K(040) "cannot start");
+	err_take_code(err.text, code);
+	CHECK_STR(err.text, "web: cannot start: disk is there");
+	CHECK_STR(code, "K024");
+	/* Cut within the code. */
+	err_set(&err, -EIO, "%.8s", "web: " K(024));
+	err_take_code(err.text, code);
+	CHECK_STR(err.text, "web: ");
+	CHECK_STR(code, "K0");
+}
+
 static void test_err_prefix(void)
 {
 	struct err err;
@@ -448,6 +469,7 @@ static void test_thread_stack(void)
 
 static const struct test_case cases[] = {
 	{ "err_set", test_err_set },
+	{ "err_take_code", test_err_code },
 	{ "err_prefix", test_err_prefix },
 	{ "str_numbers", test_str_numbers },
 	{ "str_size", test_str_size },

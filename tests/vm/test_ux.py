@@ -57,6 +57,31 @@ def test_explain(s):
     eq(re.findall(r"^\.It Li (K\d{3})$", man, re.M), names, "the manual's list of codes")
 
 
+def test_code_places(s):
+    """Each code is given by some message, or for what the system says, and each one given is explained."""
+    src, given = os.path.join(HERE, "../../src"), set()
+    for folder in ("manager", "cmd/vm"):
+        for name in os.listdir(os.path.join(src, folder)):
+            given.update("K" + n for n in re.findall(r"\bK\((\d+)\)", s.read(os.path.join(src, folder, name))))
+    table = s.read(os.path.join(src, "cmd/vm/codes.c"))
+    given.update(re.findall(r'\{ E[A-Z]+, "(K\d+)" \}', table))
+    eq(sorted(given), [c["code"] for c in s.json("explain", "explain")["codes"]])
+
+
+def test_code_travels(s):
+    """A code comes from where the message is made, whatever is in front of it; not from names in the text; and never into a log."""
+    s.ok("init")
+    s.guest("is-not-running", MINIMAL)
+    r = s.vm("set", "is-not-running", "cpu=many")
+    eq((r.codes, r.exact, "\1" in r.err), (["K004"], 1, False), r.err)
+    s.write(s.path("is-not-running/is-not-running.conf"), MINIMAL + "cpuu=1\n")
+    eq(s.vm("start", "is-not-running").codes, ["K041"])
+    text = s.read(s.path("is-not-running/vm-bhyve.log"))
+    true("unknown key 'cpuu'" in text and "\1" not in text and "K041" not in text, text)
+    r = s.vm("create", "-t", os.path.join(s.top, "does not exist already"), "new")
+    true(r.codes != ["K024"], r.err)
+
+
 def test_suggestions(s):
     s.ok("init")
     s.guest("webserver", MINIMAL)

@@ -43,11 +43,12 @@ static int cd_run(const struct vm *vm, const struct guest *g, int argc, char **a
 	int r;
 
 	if (insert && store_find_iso(&vm->store, argv[1], path, sizeof(path)) < 0)
-		return ui_error("unable to locate iso file - '%s'; 'vm iso' lists them", argv[1]);
+		return ui_error(K(013) "unable to locate iso file - '%s'; 'vm iso' lists them",
+				argv[1]);
 	r = snprintf(command, sizeof(command), "cd 0 %s%s%s", force && !insert ? "force" : what,
 		     insert ? " " : "", insert ? path : "");
 	if (r < 0 || (size_t)r >= sizeof(command))
-		return ui_error("the file's name is too long");
+		return ui_error(K(053) "the file's name is too long");
 	r = cd_command(g, command, reply, sizeof(reply), &err);
 	if (r < 0)
 		return ui_error("%s: %s", g->name, err.text[0] ? err.text : strerror(-r));

@@ -3,18 +3,15 @@
 #ifndef CMD_VM_CODES_H
 #define CMD_VM_CODES_H
 
-#define CODE_PATTERNS 10
-
 /* What a message stands for, whatever names are in its text. */
 struct code {
 	const char *name; /* "K031" */
 	int status; /* the command's exit status if it fails for this */
-	const char *patterns[CODE_PATTERNS]; /* of texts; NULL behind the last */
 	const char *meaning, *fix;
 };
 
-/* The code of a message without its prefix. NULL: it has none. */
-const struct code *code_of(const char *text);
+/* For a message without a code: what the system's own words in it stand for. NULL: it has none. */
+const struct code *code_of_system(const char *text);
 /* By its name, in any case of letters. NULL: there is none. */
 const struct code *code_find(const char *name);
 /* All of them, one after the other; NULL: the first one, and behind the last. */

@@ -244,6 +244,6 @@ int verb_console(struct vm *vm, int argc, char **argv)
 		wait_start(&g);
 	run_query(&g, &state);
 	if (state.kind != RUN_RUNNING)
-		return ui_error("%s doesn't appear to be a running virtual machine", g.name);
+		return ui_error(K(021) "%s doesn't appear to be a running virtual machine", g.name);
 	return vm_attach(&g, argv[optind + 1]);
 }

@@ -51,7 +51,7 @@ static int list(const struct guest *g, bool json)
 	if (n < 0 || !t) {
 		json_decref(array);
 		table_free(t);
-		return ui_error("%s", n < 0 ? err.text : "out of memory");
+		return ui_error("%s", n < 0 ? err.text : K(080) "out of memory");
 	}
 	for (size_t i = 0; i < ARRAY_LEN(heading); i++)
 		table_add(t, "%s", heading[i]);
@@ -85,7 +85,7 @@ static int parse_size(const struct guest *g, unsigned n, const char *text, uint6
 		return ui_error("%s", err.text);
 	/* That there is none is said by who looks for it next. */
 	if (i < count && (disks[i].size > INT64_MAX - *out))
-		return ui_error("invalid disk size - '%s': it is too much", text);
+		return ui_error(K(006) "invalid disk size - '%s': it is too much", text);
 	*out += i < count ? disks[i].size : 0;
 	return 0;
 }
@@ -104,7 +104,7 @@ static int change(const struct guest *g, unsigned n, const char *size_text)
 	run_query(g, &state);
 	if (lock < 0 || state.kind != RUN_STOPPED) {
 		run_unlock_supervisor(g, &lock);
-		return ui_error("%s must be stopped to change its disks", g->name);
+		return ui_error(K(020) "%s must be stopped to change its disks", g->name);
 	}
 	if (size_text && parse_size(g, n, size_text, &size)) {
 		run_unlock_supervisor(g, &lock);
@@ -150,7 +150,7 @@ int verb_disk(struct vm *vm, int argc, char **argv)
 	if (vm_find(vm, argv[1], &g))
 		return VM_FAILED;
 	if (str_u64(argv[2], &n) < 0 || n >= GUEST_DISKS_MAX)
-		return ui_error("'%s' is not the number of a disk", argv[2]);
+		return ui_error(K(004) "'%s' is not the number of a disk", argv[2]);
 	if (remove && vm_protected(&g))
 		return VM_FAILED;
 	return remove ? remove_disk(&g, (unsigned)n, force) : change(&g, (unsigned)n, argv[3]);

@@ -37,6 +37,7 @@ static void __attribute__((format(printf, 5, 6)))
 find(struct finding *f, enum health health, const char *effect, const char *fix, const char *fmt,
      ...)
 {
+	char code[ERR_CODE_SIZE];
 	va_list ap;
 
 	f->health = health;
@@ -46,6 +47,7 @@ find(struct finding *f, enum health health, const char *effect, const char *fix,
 	if (vsnprintf(f->cause, sizeof(f->cause), fmt, ap) < 0)
 		f->cause[0] = '\0';
 	va_end(ap);
+	err_take_code(f->cause, code);
 }
 
 /* The first line of a small file of /proc or /sys, "" if there is none. */

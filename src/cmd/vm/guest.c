@@ -64,8 +64,8 @@ int vm_find(const struct vm *vm, const char *name, struct guest *out)
 	char near[VM_NEAR_SIZE];
 
 	if (r == -EACCES)
-		return ui_error("%s belongs to somebody else; run as root", name);
-	return r < 0 ? ui_error("%s doesn't appear to be a valid virtual machine%s", name,
+		return ui_error(K(034) "%s belongs to somebody else; run as root", name);
+	return r < 0 ? ui_error(K(010) "%s doesn't appear to be a valid virtual machine%s", name,
 				vm_near(vm, name, near))
 		     : 0;
 }
@@ -78,8 +78,8 @@ int vm_find_running(const struct vm *vm, const char *name, struct guest *out)
 		return VM_FAILED;
 	run_query(out, &state);
 	if (state.kind == RUN_LOCKED)
-		return ui_error("%s appears to be running on %s (locked)", name, state.host);
-	return state.kind == RUN_RUNNING ? 0 : ui_error("%s is not running", name);
+		return ui_error(K(022) "%s appears to be running on %s (locked)", name, state.host);
+	return state.kind == RUN_RUNNING ? 0 : ui_error(K(021) "%s is not running", name);
 }
 
 /* What is only for guests with cloud-init. */
@@ -92,7 +92,8 @@ static int check_cloud(bool cloud, const struct seed_spec *seed)
 
 	return cloud || !what
 		       ? 0
-		       : ui_error("cloud-init is required for %s. Use -C to enable it.", what);
+		       : ui_error(K(006) "cloud-init is required for %s. Use -C to enable it.",
+				  what);
 }
 
 /* What vm create is given. */
@@ -146,7 +147,8 @@ int verb_create(struct vm *vm, int argc, char **argv)
 	if (r)
 		return r;
 	if (a.image && store_find_img(&vm->store, a.image, path, sizeof(path)) < 0)
-		return ui_error("unable to locate img file - '%s'; 'vm img' lists them", a.image);
+		return ui_error(K(013) "unable to locate img file - '%s'; 'vm img' lists them",
+				a.image);
 	if (a.image) {
 		a.spec.image = path;
 		a.spec.progress = ui_progress(&progress, file_base(path));
@@ -166,9 +168,10 @@ static int refuse_running(const struct guest *g)
 
 	run_query(g, &state);
 	if (state.kind == RUN_LOCKED)
-		ui_warning("%s appears to be running on %s (locked)", g->name, state.host);
+		ui_warning(K(022) "%s appears to be running on %s (locked)", g->name, state.host);
 	else if (state.kind == RUN_RUNNING)
-		ui_warning("%s appears to be running locally (pid %d)", g->name, (int)state.pid);
+		ui_warning(K(020) "%s appears to be running locally (pid %d)", g->name,
+			   (int)state.pid);
 	else
 		return 0;
 	return VM_FAILED;
@@ -201,7 +204,7 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 		return c == UI_NO ? 0 : c;
 	lock = run_lock_supervisor(&g);
 	if (lock == -EAGAIN) {
-		ui_warning("%s appears to be starting or stopping", g.name);
+		ui_warning(K(023) "%s appears to be starting or stopping", g.name);
 		return VM_FAILED;
 	}
 	if (lock < 0)
@@ -236,15 +239,15 @@ int verb_rename(struct vm *vm, int argc, char **argv)
 	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
 		return VM_FAILED;
 	if (vm->dry_run && !store_name_valid(argv[optind + 1]))
-		return ui_error("invalid virtual machine name - '%s'", argv[optind + 1]);
+		return ui_error(K(005) "invalid virtual machine name - '%s'", argv[optind + 1]);
 	if (vm->dry_run && store_find(&vm->store, argv[optind + 1], &to) == 0)
-		return ui_error("directory %s already exists", to.dir);
+		return ui_error(K(024) "directory %s already exists", to.dir);
 	if (vm_would(vm, "rename %s to %s", g.name, argv[optind + 1]))
 		return 0;
 	lock = run_lock_supervisor(&g);
 	if (lock < 0 || refuse_running(&g)) {
 		run_unlock_supervisor(&g, &lock);
-		return ui_error("%s must be stopped to be renamed", g.name);
+		return ui_error(K(020) "%s must be stopped to be renamed", g.name);
 	}
 	to = g;
 	r = guest_rename(&vm->store, &g, argv[optind + 1], &to, &err);
@@ -306,7 +309,7 @@ int verb_add(struct vm *vm, int argc, char **argv)
 		else if (c == '?')
 			return ui_usage(vm);
 		else if (strcmp(optarg, "file") != 0)
-			return ui_error("device type must be one of the following: file");
+			return ui_error(K(006) "device type must be one of the following: file");
 	}
 	if (argc - optind != 1 || !kind || !size)
 		return ui_usage(vm);
@@ -337,13 +340,14 @@ int verb_remove(struct vm *vm, int argc, char **argv)
 	if (strcmp(kind, "network") != 0)
 		return ui_error("device must be one of the following: network");
 	if (str_u64(argv[optind], &n) < 0 || n >= PLAN_NETS_MAX)
-		return ui_error("'%s' is not the number of a network interface", argv[optind]);
+		return ui_error(K(004) "'%s' is not the number of a network interface",
+				argv[optind]);
 	if (vm_find(vm, argv[optind + 1], &g))
 		return VM_FAILED;
 	lock = run_lock_supervisor(&g);
 	if (lock < 0 || refuse_running(&g)) {
 		run_unlock_supervisor(&g, &lock);
-		return ui_error("%s must be stopped to remove a network interface", g.name);
+		return ui_error(K(020) "%s must be stopped to remove a network interface", g.name);
 	}
 	c = guest_remove_network(&g, (unsigned)n, &err);
 	run_unlock_supervisor(&g, &lock);
@@ -364,7 +368,7 @@ static int edit_file(const char *editor, const char *path)
 	pid_t pid;
 
 	if (str_copy(copy, sizeof(copy), editor) < 0)
-		return ui_error("EDITOR is too long");
+		return ui_error(K(053) "EDITOR is too long");
 	for (char *p = copy; argc < EDITOR_WORDS && *(p += strspn(p, " \t"));) {
 		argv[argc++] = p;
 		p += strcspn(p, " \t");
@@ -394,10 +398,11 @@ static int edit_seed(const struct guest *g, const char *editor, const char *whic
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		known |= strcmp(which, files[i]) == 0;
 	if (!known)
-		return ui_error("'%s' is none of: meta-data network-config user-data", which);
+		return ui_error(K(004) "'%s' is none of: meta-data network-config user-data",
+				which);
 	if (file_path(path, sizeof(path), "%s/.cloud-init/%s", g->dir, which) < 0 ||
 	    run_path(g, "seed.iso", seed, sizeof(seed)) < 0)
-		return ui_error("%s: the path is too long", g->dir);
+		return ui_error(K(053) "%s: the path is too long", g->dir);
 	if (access(path, F_OK) < 0)
 		return ui_error("cloud-init is not enabled for this guest");
 	c = access(seed, F_OK) < 0 ? 0
@@ -420,7 +425,7 @@ int verb_configure(struct vm *vm, int argc, char **argv)
 	if (argc != 2 && argc != 3)
 		return ui_usage(vm);
 	if (store_find(&vm->store, argv[1], &g) < 0)
-		return ui_error("cannot locate configuration file for virtual machine: %s%s",
+		return ui_error(K(010) "cannot locate configuration file for virtual machine: %s%s",
 				argv[1], vm_near(vm, argv[1], near));
 	if (argc == 3)
 		return edit_seed(&g, editor, argv[2]);

@@ -227,7 +227,7 @@ static int show_named(struct info *info, int argc, char **argv)
 
 	for (int i = 0; i < argc; i++) {
 		if (store_find(&info->vm->store, argv[i], &g) < 0)
-			return ui_error("unable to locate virtual machine '%s'%s", argv[i],
+			return ui_error(K(010) "unable to locate virtual machine '%s'%s", argv[i],
 					vm_near(info->vm, argv[i], near));
 		show_guest(info, &g);
 	}

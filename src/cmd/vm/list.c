@@ -268,7 +268,7 @@ int verb_list(struct vm *vm, int argc, char **argv)
 	r = l.json ? print_json(&l) : print_table(&l);
 	if (r == -EACCES)
 		return ui_error(
-			"some guests in %s belong to somebody else and are not shown; run as root",
+			K(034) "some guests in %s belong to somebody else and are not shown; run as root",
 			vm->store.dir);
 	return r < 0 ? ui_error("%s: %s", vm->store.dir, strerror(-r)) : 0;
 }

@@ -90,10 +90,10 @@ static int show(const struct guest *g, const char *file, uint64_t lines, bool on
 	int fd, r;
 
 	if (run_path(g, file, path, sizeof(path)) < 0)
-		return ui_error("%s: the path is too long", g->dir);
+		return ui_error(K(053) "%s: the path is too long", g->dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT)
-		return ui_error("%s has no log yet: %s", g->name, path);
+		return ui_error(K(017) "%s has no log yet: %s", g->name, path);
 	if (fd < 0)
 		return ui_error("cannot read %s: %s", path, strerror(errno));
 	offset = lines == UINT64_MAX ? 0 : find_lines(fd, lines);
@@ -118,7 +118,7 @@ int verb_log(struct vm *vm, int argc, char **argv)
 		else if (c == 'k')
 			file = RUN_LOG;
 		else if (c == 'n' && (str_u64(optarg, &lines) < 0 || lines > UINT32_MAX))
-			return ui_error("'%s' is not a number of lines", optarg);
+			return ui_error(K(004) "'%s' is not a number of lines", optarg);
 		else if (c != 'n')
 			return ui_usage(vm);
 	}

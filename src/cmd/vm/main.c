@@ -294,16 +294,16 @@ static const struct verb *report_word(const char *word, unsigned matches)
 	const char *names[ARRAY_LEN(verbs)], *near;
 
 	if (matches > 1) {
-		ui_error("ambiguous command '%s'", word);
+		ui_error(K(001) "ambiguous command '%s'", word);
 		return NULL;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		names[i] = verbs[i].name;
 	near = str_nearest(word, names, ARRAY_LEN(names));
 	if (near)
-		ui_error("unknown command '%s' (did you mean '%s'?)", word, near);
+		ui_error(K(001) "unknown command '%s' (did you mean '%s'?)", word, near);
 	else
-		ui_error("unknown command '%s'; 'vm help' lists them", word);
+		ui_error(K(001) "unknown command '%s'; 'vm help' lists them", word);
 	return NULL;
 }
 
@@ -380,7 +380,7 @@ int verb_init(struct vm *vm, int argc, char **argv)
 		return ui_error("%s", err.text);
 	if (file_path(to, sizeof(to), "%s/.templates/default.conf", vm->store.dir) < 0 ||
 	    file_path(from, sizeof(from), "%s/default.conf", vm->store.share) < 0)
-		return ui_error("%s: the path is too long", vm->store.dir);
+		return ui_error(K(053) "%s: the path is too long", vm->store.dir);
 	if (access(to, F_OK) == 0)
 		return vm_init_switches(vm);
 	r = fd_read_file(from, 1 << 20, &text, &len);
@@ -471,7 +471,7 @@ static int run(int argc, char **argv)
 	setlocale(LC_CTYPE, "C.UTF-8");
 	umask(022);
 	if (argc < 2)
-		return ui_error("no command specified; 'vm help' lists them");
+		return ui_error(K(001) "no command specified; 'vm help' lists them");
 	vm.verb = find_verb(argv[1]);
 	if (!vm.verb)
 		return VM_FAILED;

@@ -101,7 +101,7 @@ static int list(const struct vm *vm, bool disk, const char *store, bool json)
 	}
 	if (!found) {
 		json_decref(media);
-		return ui_error("unable to locate path for datastore '%s'", store);
+		return ui_error(K(015) "unable to locate path for datastore '%s'", store);
 	}
 	return json ? ui_json_print(json_pack("{s:o}", "media", media)) : 0;
 }
@@ -169,7 +169,7 @@ static int check_source(const struct media *m)
 		return ui_error("%s: %s", m->source, strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return ui_error("%s: not a file", m->source);
-	return m->keyring ? ui_error("--keyring is for URLs; give a file's --sha256") : 0;
+	return m->keyring ? ui_error(K(006) "--keyring is for URLs; give a file's --sha256") : 0;
 }
 
 static int run(const struct vm *vm, int argc, char **argv, bool disk)
@@ -189,7 +189,7 @@ static int run(const struct vm *vm, int argc, char **argv, bool disk)
 			break;
 	}
 	if (r < 0 || access(f.dir, F_OK) < 0)
-		return ui_error("unable to locate path for datastore '%s'%s%s",
+		return ui_error(K(015) "unable to locate path for datastore '%s'%s%s",
 				q.store ? q.store : STORE_DEFAULT, r < 0 ? "" : ": ",
 				r < 0 ? "" : f.dir);
 	if (check_source(&q.media))

@@ -84,7 +84,7 @@ static int find_remote(struct migrate *m)
 	r = str_starts(text, GREETING) && text[strlen(GREETING)] == '/' &&
 			    file_path(m->path, sizeof(m->path), "%s", text + strlen(GREETING)) == 0
 		    ? 0
-		    : ui_error("unable to get config from %s: its vm does not answer as one",
+		    : ui_error(K(043) "unable to get config from %s: its vm does not answer as one",
 			       m->host);
 	free(text);
 	if (r == 0)
@@ -117,7 +117,7 @@ static int send_files(const struct migrate *m, unsigned stage)
 
 	if (file_path(from, sizeof(from), "%s/", m->g.dir) < 0 ||
 	    file_path(to, sizeof(to), "%s:%s/", m->host, m->path) < 0)
-		return ui_error("%s: the path is too long", m->g.dir);
+		return ui_error(K(053) "%s: the path is too long", m->g.dir);
 	printf("  * stage %u: sending %s\n", stage, m->g.dir);
 	fflush(stdout);
 	r = prog_show(argv, &err);
@@ -152,7 +152,7 @@ static int take_off(struct migrate *m, int *lock)
 	}
 	r = run_lock_supervisor(&m->g);
 	*lock = r;
-	return r < 0 ? ui_error("%s appears to be starting or stopping", m->g.name) : 0;
+	return r < 0 ? ui_error(K(023) "%s appears to be starting or stopping", m->g.name) : 0;
 }
 
 static int finish(struct migrate *m, int *lock)
@@ -186,7 +186,8 @@ static int migrate(struct migrate *m)
 
 	run_query(&m->g, &state);
 	if (state.kind == RUN_LOCKED)
-		return ui_error("%s appears to be running on %s (locked)", m->g.name, state.host);
+		return ui_error(K(022) "%s appears to be running on %s (locked)", m->g.name,
+				state.host);
 	m->was_running = state.kind == RUN_RUNNING;
 	r = check_guest(m);
 	if (r == 0)
@@ -244,12 +245,12 @@ int verb_migrate(struct vm *vm, int argc, char **argv)
 	if (!m.name)
 		m.name = m.g.name;
 	if (!store_name_valid(m.name))
-		return ui_error("invalid virtual machine name - '%s'", m.name);
+		return ui_error(K(005) "invalid virtual machine name - '%s'", m.name);
 	if (m.datastore && !store_name_valid(m.datastore))
-		return ui_error("invalid datastore name - '%s'", m.datastore);
+		return ui_error(K(005) "invalid datastore name - '%s'", m.datastore);
 	/* ssh and rsync would take such a host for something else. */
 	if (m.host[0] == '-' || strpbrk(m.host, " /:"))
-		return ui_error("'%s' is not the name of a host", m.host);
+		return ui_error(K(004) "'%s' is not the name of a host", m.host);
 	return migrate(&m);
 }
 
@@ -258,7 +259,7 @@ int verb_migrate(struct vm *vm, int argc, char **argv)
 static int begin(const struct guest *g, const char *incoming)
 {
 	if (access(g->dir, F_OK) == 0)
-		return ui_error("virtual machine already exists in %s", g->dir);
+		return ui_error(K(024) "virtual machine already exists in %s", g->dir);
 	if (mkdir(incoming, 0700) < 0 && errno != EEXIST)
 		return ui_error("cannot make %s: %s", incoming, strerror(errno));
 	printf(GREETING "%s\n", incoming);
@@ -274,7 +275,7 @@ static int end(const struct guest *g, const char *incoming, const char *old)
 	if (!store_name_valid(old) ||
 	    file_path(from, sizeof(from), "%s/%s.conf", incoming, old) < 0 ||
 	    file_path(to, sizeof(to), "%s/%s.conf", incoming, g->name) < 0)
-		return ui_error("invalid virtual machine name - '%s'", old);
+		return ui_error(K(005) "invalid virtual machine name - '%s'", old);
 	if (strcmp(from, to) != 0 && access(from, F_OK) == 0 && rename(from, to) < 0)
 		return ui_error("cannot rename %s: %s", from, strerror(errno));
 	if (access(to, F_OK) < 0)
@@ -306,10 +307,10 @@ int verb_receive(struct vm *vm, int argc, char **argv)
 	if (store_view(&vm->store, datastore, &view, &err) < 0)
 		return ui_error("%s", err.text);
 	if (store_find(&vm->store, argv[optind], &g) == 0)
-		return ui_error("virtual machine already exists in %s", g.dir);
+		return ui_error(K(024) "virtual machine already exists in %s", g.dir);
 	if (store_guest(&view, argv[optind], &g) < 0 ||
 	    file_path(incoming, sizeof(incoming), "%s/" INCOMING "%s", view.dir, g.name) < 0)
-		return ui_error("%s: the path is too long", view.dir);
+		return ui_error(K(053) "%s: the path is too long", view.dir);
 	if (strcmp(what, "begin") == 0)
 		return begin(&g, incoming);
 	if (strcmp(what, "end") == 0 && argc - optind == 2)

@@ -18,12 +18,14 @@ int verb_suspend(struct vm *vm, int argc, char **argv)
 			return VM_FAILED;
 		run_query(&g, &state);
 		if (state.kind == RUN_STOPPED) {
-			ui_warning("%s doesn't appear to be a running virtual machine", g.name);
+			ui_warning(K(021) "%s doesn't appear to be a running virtual machine",
+				   g.name);
 			return VM_FAILED;
 		}
 	}
-	return ui_error("unable to suspend the guest: khyve cannot save the state of a running "
-			"guest yet; 'vm stop' shuts it down");
+	return ui_error(
+		K(035) "unable to suspend the guest: khyve cannot save the state of a running "
+		       "guest yet; 'vm stop' shuts it down");
 }
 
 int verb_suspendall(struct vm *vm, int argc, char **argv)
@@ -32,8 +34,9 @@ int verb_suspendall(struct vm *vm, int argc, char **argv)
 
 	if ((c != -1 && c != 'f') || optind < argc)
 		return ui_usage(vm);
-	return ui_error("unable to suspend the guests: khyve cannot save the state of a running "
-			"guest yet; 'vm stopall' shuts them down");
+	return ui_error(
+		K(035) "unable to suspend the guests: khyve cannot save the state of a running "
+		       "guest yet; 'vm stopall' shuts them down");
 }
 
 int verb_resume(struct vm *vm, int argc, char **argv)
@@ -44,9 +47,10 @@ int verb_resume(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
-	return ui_error("no saved state exists for %s: khyve cannot save the state of a running "
-			"guest yet; 'vm start' boots it",
-			g.name);
+	return ui_error(
+		K(017) "no saved state exists for %s: khyve cannot save the state of a running "
+		       "guest yet; 'vm start' boots it",
+		g.name);
 }
 
 int verb_discard(struct vm *vm, int argc, char **argv)
@@ -64,7 +68,7 @@ int verb_discard(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
-	return force ? 0 : ui_error("no saved state exists for %s", g.name);
+	return force ? 0 : ui_error(K(017) "no saved state exists for %s", g.name);
 }
 
 int verb_passthru(struct vm *vm, int argc, char **argv)
@@ -72,7 +76,8 @@ int verb_passthru(struct vm *vm, int argc, char **argv)
 	(void)argv;
 	if (argc > 1)
 		return ui_usage(vm);
-	return ui_error("pci passthrough not supported: khyve has no VFIO device model yet; disks "
-			"and networks of the host are reached by diskN_dev=\"custom\" and "
-			"networkN_device");
+	return ui_error(
+		K(035) "pci passthrough not supported: khyve has no VFIO device model yet; disks "
+		       "and networks of the host are reached by diskN_dev=\"custom\" and "
+		       "networkN_device");
 }

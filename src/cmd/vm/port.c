@@ -39,7 +39,7 @@ static int tell_user(const struct guest *g, unsigned nic, const struct port *p, 
 			   text);
 	if (n < 0 || (size_t)n >= sizeof(command) ||
 	    snprintf(socket, sizeof(socket), "net%u.ctl", nic) < 0)
-		return err_set(err, -EOVERFLOW, "the command is too long");
+		return err_set(err, -EOVERFLOW, K(053) "the command is too long");
 	return ctl_command_at(&net, command, CTL_MS, NULL, 0, err);
 }
 
@@ -193,7 +193,7 @@ static int list(struct vm *vm, int argc, char **argv)
 	else
 		l.table = table_new(6);
 	status = l.table || l.ports ? print_list(vm, argc == 1 ? &g : NULL, &l)
-				    : ui_error("out of memory");
+				    : ui_error(K(080) "out of memory");
 	table_free(l.table);
 	json_decref(l.ports);
 	return status;

@@ -16,7 +16,8 @@ int vm_protected(const struct guest *g)
 		return 0;
 	is = gconf_bool(conf, "protect", false);
 	gconf_free(conf);
-	return is ? ui_error("%s is protected; 'vm protect %s off' allows it", g->name, g->name)
+	return is ? ui_error(K(020) "%s is protected; 'vm protect %s off' allows it", g->name,
+			     g->name)
 		  : 0;
 }
 
@@ -32,7 +33,7 @@ int verb_protect(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	on = strcmp(argv[optind + 1], "on") == 0;
 	if (!on && strcmp(argv[optind + 1], "off") != 0)
-		return ui_error("'%s' is neither on nor off", argv[optind + 1]);
+		return ui_error(K(004) "'%s' is neither on nor off", argv[optind + 1]);
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
 	if (guest_edit_begin(&g, &conf, &lock, &err) < 0)

@@ -110,10 +110,11 @@ int verb_screenshot(struct vm *vm, int argc, char **argv)
 		return VM_FAILED;
 	argv += optind + 1;
 	if (*argv && strcmp(*argv, "-") == 0 && isatty(STDOUT_FILENO))
-		return ui_error("'-' is not for a terminal: the picture would be printed to it");
+		return ui_error(
+			K(004) "'-' is not for a terminal: the picture would be printed to it");
 	if ((*argv ? str_copy(path, sizeof(path), *argv) : default_path(&g, path, sizeof(path))) <
 	    0)
-		return ui_error("%s: the path is too long", *argv ? *argv : g.name);
+		return ui_error(K(053) "%s: the path is too long", *argv ? *argv : g.name);
 	if (take(&g, &png, &len, &err) < 0)
 		return ui_error("%s", err.text);
 	status = put(path, png, len);

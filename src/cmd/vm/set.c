@@ -37,11 +37,11 @@ static const char *split(const char *word, char *key, size_t size)
 	const char *equals = strchr(word, '=');
 
 	if (!equals || equals == word) {
-		ui_error("'%s' is not KEY=VALUE", word);
+		ui_error(K(004) "'%s' is not KEY=VALUE", word);
 		return NULL;
 	}
 	if (snprintf(key, size, "%.*s", (int)(equals - word), word) >= (int)size) {
-		ui_error("unknown key '%.64s...'", word);
+		ui_error(K(041) "unknown key '%.64s...'", word);
 		return NULL;
 	}
 	return equals + 1;
@@ -53,13 +53,15 @@ static int refuse_setting(const char *key)
 	char text[TEXT_SIZE];
 
 	if (keys_find(key, text, sizeof(text)) != KEYS_UNKNOWN)
-		return ui_error("invalid configuration setting - '%s': it is a key of guests: "
-				"vm %s NAME %s",
-				key, "set", key);
+		return ui_error(
+			K(006) "invalid configuration setting - '%s': it is a key of guests: "
+			       "vm %s NAME %s",
+			key, "set", key);
 	if (near)
-		return ui_error("invalid configuration setting - '%s' (did you mean '%s'?)", key,
-				near);
-	return ui_error("invalid configuration setting - '%s'; 'vm get all' shows them", key);
+		return ui_error(K(006) "invalid configuration setting - '%s' (did you mean '%s'?)",
+				key, near);
+	return ui_error(K(006) "invalid configuration setting - '%s'; 'vm get all' shows them",
+			key);
 }
 
 /* An empty value removes the key. */
@@ -174,8 +176,8 @@ static int change_guest(const struct vm *vm, const struct guest *g, struct gconf
 		return status;
 	if (!is_whole(g, conf, &after)) {
 		if (was_whole)
-			return ui_error("%s; nothing was changed", after.text);
-		ui_warning("the guest cannot start so: %s", after.text);
+			return ui_error(K(040) "%s; nothing was changed", after.text);
+		ui_warning(K(040) "the guest cannot start so: %s", after.text);
 	}
 	keys_check(conf, warn_changed, &changed);
 	for (int i = 0; vm->dry_run && i < count; i++)
@@ -211,7 +213,7 @@ int verb_set(struct vm *vm, int argc, char **argv)
 	if (ui_option(argc, argv, "") != -1 || optind == argc)
 		return ui_usage(vm);
 	if (vm->dry_run && strchr(argv[optind], '='))
-		return ui_error("--dry-run is for guests' keys");
+		return ui_error(K(006) "--dry-run is for guests' keys");
 	if (strchr(argv[optind], '='))
 		return set_settings(vm, argc - optind, argv + optind);
 	if (argc - optind == 1)

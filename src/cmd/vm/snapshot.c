@@ -26,7 +26,7 @@ static int find(const struct vm *vm, const char *word, struct guest *g, const ch
 
 	*snap = word[len] ? word + len + 1 : NULL;
 	if (len > STORE_NAME_MAX || snprintf(name, sizeof(name), "%.*s", (int)len, word) < 0)
-		return ui_error("%s doesn't appear to be a valid virtual machine", word);
+		return ui_error(K(010) "%s doesn't appear to be a valid virtual machine", word);
 	return vm_find(vm, name, g);
 }
 
@@ -42,8 +42,9 @@ int vm_hold(const struct guest *g, int *lock)
 		return 0;
 	run_unlock_supervisor(g, lock);
 	if (state.kind == RUN_LOCKED)
-		return ui_error("%s appears to be running on %s (locked)", g->name, state.host);
-	return ui_error("%s must be powered off first", g->name);
+		return ui_error(K(022) "%s appears to be running on %s (locked)", g->name,
+				state.host);
+	return ui_error(K(020) "%s must be powered off first", g->name);
 }
 
 void vm_warn_custom(const struct guest *g, const char *what)
@@ -71,7 +72,8 @@ static int snapshot(const struct guest *g, const char *name, bool force)
 
 	run_query(g, &state);
 	if (state.kind == RUN_RUNNING && !force)
-		return ui_error("%s must be powered off first (use -f to override)", g->name);
+		return ui_error(K(020) "%s must be powered off first (use -f to override)",
+				g->name);
 	if (state.kind != RUN_RUNNING && vm_hold(g, &lock))
 		return VM_FAILED;
 	vm_warn_custom(g, "it is not in the snapshot");
@@ -124,7 +126,7 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 	if (argc - optind != 1)
 		return ui_usage(vm);
 	if (!strchr(argv[optind], '@'))
-		return ui_error("a snapshot name must be provided in guest@snapshot format");
+		return ui_error(K(006) "a snapshot name must be provided in guest@snapshot format");
 	if (find(vm, argv[optind], &g, &name) || vm_protected(&g) || vm_hold(&g, &lock))
 		return VM_FAILED;
 	vm_warn_custom(&g, "it stays as it is");

@@ -116,7 +116,7 @@ static int add_options(struct target *t, const struct store *s, const struct gco
 
 	memcpy(t->known, head, len);
 	if (strlen(t->g.dir) + sizeof("/known_hosts") > PATH_MAX)
-		return ui_error("%s: the path is too long", t->g.dir);
+		return ui_error(K(053) "%s: the path is too long", t->g.dir);
 	/* ssh expands what stands behind a percent sign. */
 	for (const char *p = t->g.dir; *p; p++) {
 		if (*p == '%')
@@ -126,7 +126,7 @@ static int add_options(struct target *t, const struct store *s, const struct gco
 	(void)str_copy(t->known + len, sizeof(t->known) - len, "/known_hosts\"");
 	if (file_path(t->alias, sizeof(t->alias), "HostKeyAlias=%s",
 		      uuid && *uuid ? uuid : t->g.name) < 0)
-		return ui_error("%s: uuid is too long", t->g.conf);
+		return ui_error(K(053) "%s: uuid is too long", t->g.conf);
 	add(t, port_option);
 	add(t, t->port);
 	add(t, "-o");
@@ -151,7 +151,7 @@ static int split_address(struct target *t, const char *where)
 	return file_path(t->addr, sizeof(t->addr), "%.*s", (int)(colon - where) - 2 * v6,
 			 where + v6) < 0 ||
 			       str_copy(t->port, sizeof(t->port), colon + 1) < 0
-		       ? ui_error("%s: its address is too long", t->g.name)
+		       ? ui_error(K(053) "%s: its address is too long", t->g.name)
 		       : 0;
 }
 
@@ -170,7 +170,7 @@ static int prepare(struct vm *vm, struct target *t, const char *name, const char
 		return VM_FAILED;
 	run_query(&t->g, &state);
 	if (state.kind != RUN_RUNNING)
-		return ui_error("%s is not running; 'vm start %s' starts it", name, name);
+		return ui_error(K(021) "%s is not running; 'vm start %s' starts it", name, name);
 	if (gconf_load(t->g.conf, &conf, &err) < 0)
 		return ui_error("%s", err.text);
 	user = gconf_get(conf, "ssh_user");
@@ -197,8 +197,9 @@ static int become(struct target *t)
 		return ui_error("too many words for a command");
 	t->argv[t->argc] = NULL;
 	if (prog_find(t->argv[0], path, sizeof(path)) < 0)
-		return ui_error("the program %s is not installed: apt-get install openssh-client",
-				t->argv[0]);
+		return ui_error(
+			K(031) "the program %s is not installed: apt-get install openssh-client",
+			t->argv[0]);
 	fflush(stdout);
 	execv(path, t->argv);
 	return ui_error("cannot run %s: %s", path, strerror(errno));
@@ -214,9 +215,9 @@ static int parse(struct vm *vm, int argc, char **argv, struct target *t, unsigne
 
 	while ((c = ui_options(argc, argv, recursive ? "+l:r" : "+l:", longs)) != -1) {
 		if (c == 'l' && (!*optarg || str_copy(t->user, sizeof(t->user), optarg) < 0))
-			return ui_error("'%s' is not the name of a user", optarg);
+			return ui_error(K(004) "'%s' is not the name of a user", optarg);
 		if (c == 't' && (str_u64(optarg, &n) < 0 || n > 86400))
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 		if (c == '?' || c == ':')
 			return ui_usage(vm);
 		if (c == 'r')
@@ -259,7 +260,7 @@ static int run(struct vm *vm, int argc, char **argv, bool exec)
 	int r;
 
 	if (!t)
-		return ui_error("out of memory");
+		return ui_error(K(080) "out of memory");
 	r = parse(vm, argc, argv, t, &seconds, NULL);
 	if (r == 0 && argc - optind < (exec ? 2 : 1))
 		r = ui_usage(vm);
@@ -267,7 +268,7 @@ static int run(struct vm *vm, int argc, char **argv, bool exec)
 		r = prepare(vm, t, argv[optind], "ssh", seconds);
 	if (r == 0 && exec) {
 		command = quote_words(argc - optind - 1, argv + optind + 1);
-		r = command ? 0 : ui_error("out of memory");
+		r = command ? 0 : ui_error(K(080) "out of memory");
 	}
 	if (r == 0) {
 		if (t->user[0]) {
@@ -327,7 +328,7 @@ int vm_wait_login(struct vm *vm, const char *name, unsigned seconds)
 	int r;
 
 	if (!t)
-		return ui_error("out of memory");
+		return ui_error(K(080) "out of memory");
 	r = prepare(vm, t, name, "ssh", seconds);
 	if (r == 0 && t->user[0]) {
 		add(t, "-l");
@@ -365,7 +366,7 @@ int verb_cp(struct vm *vm, int argc, char **argv)
 	int r;
 
 	if (!t)
-		return ui_error("out of memory");
+		return ui_error(K(080) "out of memory");
 	r = parse(vm, argc, argv, t, &seconds, &recursive);
 	if (r == 0 && argc - optind != 2)
 		r = ui_usage(vm);
@@ -386,7 +387,7 @@ int verb_cp(struct vm *vm, int argc, char **argv)
 		add(t, "--");
 		add(t, to ? argv[optind] : remote);
 		add(t, to ? remote : argv[optind + 1]);
-		r = remote ? become(t) : ui_error("out of memory");
+		r = remote ? become(t) : ui_error(K(080) "out of memory");
 	}
 	free(remote);
 	free(t);

@@ -61,7 +61,7 @@ int vm_khyve(char *out, size_t size, struct err *err)
 	if (r == 0 && access(out, X_OK) < 0)
 		r = -errno;
 	return r < 0 ? err_set(err, r,
-			       "cannot run khyve (%s): %s; it belongs beside vm, or set KHYVE",
+			       K(042) "cannot run khyve (%s): %s; it belongs beside vm, or set KHYVE",
 			       env && *env ? env : out, strerror(-r))
 		     : 0;
 }
@@ -121,7 +121,7 @@ static int settle_khyve(struct err *err)
 		return 0;
 	r = vm_khyve(path, sizeof(path), err);
 	if (r == 0 && setenv("KHYVE", path, 1) < 0)
-		r = err_set(err, -errno, "out of memory");
+		r = err_set(err, -errno, K(080) "out of memory");
 	return r;
 }
 
@@ -187,17 +187,18 @@ static int show_report(int fd)
 	close(fd);
 	if (r == -ETIMEDOUT)
 		return ui_failure(
-			"no word from the supervisor for %d s, which goes on; see vm list, "
-			"and vm-bhyve.log in the guest's folder",
+			K(042) "no word from the supervisor for %d s, which goes on; see vm list, "
+			       "and vm-bhyve.log in the guest's folder",
 			REPORT_MS / 1000);
 	if (str_starts(line, "up waiting "))
 		printf("  * waiting for a VNC client on %s\n", line + 11);
 	else if (strcmp(line, "running") == 0)
-		return ui_failure("guest appears to be running already");
+		return ui_failure(K(020) "guest appears to be running already");
 	else if (str_starts(line, "failed "))
 		return ui_failure("%s", line + 7);
 	else if (strcmp(line, "up") != 0)
-		return ui_failure("the supervisor died; see vm-bhyve.log in the guest's folder");
+		return ui_failure(
+			K(042) "the supervisor died; see vm-bhyve.log in the guest's folder");
 	return 0;
 }
 
@@ -256,7 +257,7 @@ static int check_guest(const struct guest *g, const struct start *st, bool quiet
 		return ui_failure("%s", err.text);
 	if (plan_make(&plan, g, conf, &opts, &err) < 0) {
 		gconf_free(conf);
-		return ui_failure("incomplete virtual machine configuration: %s", err.text);
+		return ui_failure(K(040) "incomplete virtual machine configuration: %s", err.text);
 	}
 	if (!quiet)
 		show_warnings(g, conf, &plan);
@@ -276,7 +277,7 @@ static int print_config(const struct guest *g)
 		return ui_error("%s", err.text);
 	if (plan_make(&plan, g, conf, &opts, &err) < 0) {
 		gconf_free(conf);
-		return ui_error("incomplete virtual machine configuration: %s", err.text);
+		return ui_error(K(040) "incomplete virtual machine configuration: %s", err.text);
 	}
 	show_warnings(g, conf, &plan);
 	printf("# khyve runs in %s\n", g->dir);
@@ -310,9 +311,10 @@ static int start_foreground(const struct vm *vm, const struct guest *g, const st
 	if (str_starts(line, "failed "))
 		ui_failure("%s", line + 7);
 	else if (strcmp(line, "running") == 0)
-		ui_failure("guest appears to be running already");
+		ui_failure(K(020) "guest appears to be running already");
 	else if (status > 2)
-		ui_failure("khyve ended with status %d; see khyve.log in %s", status, g->dir);
+		ui_failure(K(042) "khyve ended with status %d; see khyve.log in %s", status,
+			   g->dir);
 	return status;
 }
 
@@ -327,14 +329,14 @@ static int start_guest(struct vm *vm, const char *name, const struct start *st)
 
 	printf("Starting %s\n", name);
 	if (store_find(&vm->store, name, &g) < 0)
-		return ui_failure("%s does not seem to be a valid virtual machine%s", name,
+		return ui_failure(K(010) "%s does not seem to be a valid virtual machine%s", name,
 				  vm_near(vm, name, near));
 	printf("  * found guest in %s\n", g.dir);
 	run_query(&g, &state);
 	if (state.kind == RUN_LOCKED)
-		return ui_failure("guest appears to be running on %s (locked)", state.host);
+		return ui_failure(K(022) "guest appears to be running on %s (locked)", state.host);
 	if (state.kind == RUN_RUNNING)
-		return ui_failure("guest appears to be running already");
+		return ui_failure(K(020) "guest appears to be running already");
 	if (check_guest(&g, st, false))
 		return VM_FAILED;
 	if (vm_khyve(khyve, sizeof(khyve), &err) < 0)
@@ -406,7 +408,7 @@ static int parse_options(struct vm *vm, int argc, char **argv, const char *optio
 		else if (c == 'w')
 			st->wait = true;
 		else if (c == 't' && (str_u64(optarg, &seconds) < 0 || seconds > 86400))
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 		else if (c != 't')
 			return ui_usage(vm);
 	}
@@ -463,7 +465,7 @@ int verb_install(struct vm *vm, int argc, char **argv)
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
 	if (store_find_iso(&vm->store, argv[optind + 1], iso, sizeof(iso)) < 0)
-		return ui_error("unable to locate iso file - '%s'; 'vm iso' lists them",
+		return ui_error(K(013) "unable to locate iso file - '%s'; 'vm iso' lists them",
 				argv[optind + 1]);
 	st.iso = iso;
 	return start_guest(vm, argv[optind], &st);

@@ -34,8 +34,9 @@ static int find_running(const struct vm *vm, const char *name, struct guest *g,
 		return 0;
 	run_clean(g);
 	if (state->kind == RUN_LOCKED)
-		return ui_error("%s appears to be running on %s (locked)", name, state->host);
-	return ui_error("%s doesn't appear to be a running virtual machine", name);
+		return ui_error(K(022) "%s appears to be running on %s (locked)", name,
+				state->host);
+	return ui_error(K(021) "%s doesn't appear to be a running virtual machine", name);
 }
 
 /* Sends a command. A khyve that is only just starting gets the time to open its socket. */
@@ -63,7 +64,7 @@ static int leave_flag(const struct guest *g, const char *flag)
 	int fd;
 
 	if (run_path(g, flag, path, sizeof(path)) < 0)
-		return ui_error("%s: the path is too long", g->dir);
+		return ui_error(K(053) "%s: the path is too long", g->dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return ui_error("cannot make %s: %s", path, strerror(errno));
@@ -90,7 +91,7 @@ static int switch_off(const struct guest *g, const struct run_state *state)
 	}
 	r = run_wait_stopped(g, OFF_MS);
 	run_clean(g);
-	return r < 0 ? ui_error("%s (pid %d) does not end", g->name, (int)state->pid) : 0;
+	return r < 0 ? ui_error(K(043) "%s (pid %d) does not end", g->name, (int)state->pid) : 0;
 }
 
 int vm_press(const struct guest *g)
@@ -117,7 +118,7 @@ static int stop_one(const struct vm *vm, const char *name)
 	run_query(&g, &state);
 	if (state.kind != RUN_RUNNING) {
 		run_clean(&g);
-		ui_warning("%s doesn't appear to be a running virtual machine", name);
+		ui_warning(K(021) "%s doesn't appear to be a running virtual machine", name);
 		return 0;
 	}
 	if (vm_would(vm, "press the power button of %s", name))
@@ -138,7 +139,7 @@ static int await_off(const struct vm *vm, const char *name, uint64_t end_ns, boo
 	    run_wait_stopped(&g, now < end_ns ? (unsigned)((end_ns - now) / NS_PER_MS) : 0) == 0)
 		return 0;
 	if (!force)
-		return ui_error("%s is still running; 'vm poweroff %s' ends it", name, name);
+		return ui_error(K(044) "%s is still running; 'vm poweroff %s' ends it", name, name);
 	run_query(&g, &state);
 	printf("Switching off %s\n", name);
 	fflush(stdout);
@@ -157,7 +158,7 @@ int verb_stop(struct vm *vm, int argc, char **argv)
 		else if (c == 't' && str_u64(optarg, &seconds) == 0 && seconds <= 86400)
 			wait = true;
 		else if (c == 't')
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 		else
 			return ui_usage(vm);
 	}
@@ -282,7 +283,7 @@ int verb_stopall(struct vm *vm, int argc, char **argv)
 		else if (c == 'k')
 			off = true;
 		else if (c == 't' && (str_u64(optarg, &seconds) < 0 || seconds > 86400))
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 		else if (c != 't')
 			return ui_usage(vm);
 	}
@@ -292,7 +293,7 @@ int verb_stopall(struct vm *vm, int argc, char **argv)
 	if (f.count)
 		qsort(f.members, f.count, sizeof(*f.members), compare_members);
 	if (r == -ENOMEM)
-		r = ui_error("out of memory");
+		r = ui_error(K(080) "out of memory");
 	else
 		r = f.count ? stop_fleet(&f, force, seconds, off) : 0;
 	for (size_t i = 0; i < f.count; i++)
@@ -331,7 +332,7 @@ int verb_restart(struct vm *vm, int argc, char **argv)
 	if (argc != 2)
 		return ui_usage(vm);
 	if (store_find(&vm->store, argv[1], &g) < 0)
-		return ui_error("unable to locate specified guest: %s%s", argv[1],
+		return ui_error(K(010) "unable to locate specified guest: %s%s", argv[1],
 				vm_near(vm, argv[1], near));
 	if (find_running(vm, argv[1], &g, &state))
 		return VM_FAILED;

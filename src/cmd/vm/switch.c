@@ -20,6 +20,11 @@
 #include "util/macros.h"
 #include "util/str.h"
 
+#define BAD_CIDR                                           \
+	K(006)                                             \
+	"address must be supplied in CIDR notation (e.g. " \
+	"192.0.2.1/24, 3fff::1/64)"
+
 static int switch_create(struct vm *vm, int argc, char **argv);
 static int switch_add(struct vm *vm, int argc, char **argv);
 static int switch_remove(struct vm *vm, int argc, char **argv);
@@ -57,7 +62,7 @@ static int begin(struct vm *vm, struct change *x)
 
 	*x = (struct change){ .r = NULL };
 	if (geteuid() != 0)
-		return ui_error("switches can only be changed by root");
+		return ui_error(K(034) "switches can only be changed by root");
 	if (store_make(&vm->store, false, &err) < 0 ||
 	    switch_edit_begin(&vm->store, &x->e, &err) < 0)
 		return ui_error("%s", err.text);
@@ -109,15 +114,15 @@ static int check_kind(const struct switch_conf *c, bool address, struct err *err
 	if (c->type == SWITCH_MANUAL)
 		return err_set(
 			err, -ENOTSUP,
-			"manual switches and member interfaces should be configured with the tools that made %s",
+			K(071) "manual switches and member interfaces should be configured with the tools that made %s",
 			c->bridge);
 	if (c->type == SWITCH_VXLAN && !address)
 		return err_set(err, -ENOTSUP,
-			       "vxlan interface must be configured at creation time");
+			       K(071) "vxlan interface must be configured at creation time");
 	if (c->type == SWITCH_NAT)
 		return err_set(
 			err, -ENOTSUP,
-			"%s is a NAT switch, which has addresses and no ports; 'vm switch nat %s off' makes it a standard one",
+			K(071) "%s is a NAT switch, which has addresses and no ports; 'vm switch nat %s off' makes it a standard one",
 			c->name, c->name);
 	return 0;
 }
@@ -138,7 +143,7 @@ static int parse_create(struct vm *vm, int argc, char **argv, struct switch_conf
 			break;
 		case 'i':
 			if (str_copy(c->ports, IF_NAMESIZE, optarg) < 0)
-				return ui_error("there is no interface %s", optarg);
+				return ui_error(K(017) "there is no interface %s", optarg);
 			break;
 		case 'n':
 			vlan = optarg;
@@ -150,14 +155,13 @@ static int parse_create(struct vm *vm, int argc, char **argv, struct switch_conf
 			break;
 		case 'm':
 			if (str_u64(optarg, &n) < 0 || n < SWITCH_MTU_MIN || n > SWITCH_MTU_MAX)
-				return ui_error("invalid mtu - '%s': %d to %d", optarg,
+				return ui_error(K(006) "invalid mtu - '%s': %d to %d", optarg,
 						SWITCH_MTU_MIN, SWITCH_MTU_MAX);
 			c->mtu = (unsigned int)n;
 			break;
 		case 'a':
 			if (rtnl_addr_parse(optarg, &a) < 0)
-				return ui_error(
-					"address must be supplied in CIDR notation (e.g. 192.0.2.1/24, 3fff::1/64)");
+				return ui_error(BAD_CIDR);
 			(void)str_copy(a.family == AF_INET ? c->addr : c->addr6, SWITCH_CIDR_MAX,
 				       optarg);
 			break;
@@ -170,7 +174,7 @@ static int parse_create(struct vm *vm, int argc, char **argv, struct switch_conf
 	}
 	if (vlan && (str_u64(vlan, &n) < 0 ||
 		     n > (c->type == SWITCH_VXLAN ? SWITCH_VXLAN_MAX : SWITCH_VLAN_MAX)))
-		return ui_error("invalid vlan number - '%s'", vlan);
+		return ui_error(K(006) "invalid vlan number - '%s'", vlan);
 	if (vlan)
 		c->vlan = (unsigned int)n;
 	if (argc - optind != 1)
@@ -183,10 +187,11 @@ static int check_create(struct rtnl *r, const struct switch_conf *c, struct err 
 	struct rtnl_link l;
 
 	if (c->type == SWITCH_MANUAL && !c->bridge[0])
-		return err_set(err, -EINVAL,
-			       "you must specify a bridge to import when creating a manual switch");
+		return err_set(
+			err, -EINVAL,
+			K(006) "you must specify a bridge to import when creating a manual switch");
 	if (c->type != SWITCH_MANUAL && c->bridge[0])
-		return err_set(err, -EINVAL, "-b is for manual switches: -t manual -b %s",
+		return err_set(err, -EINVAL, K(006) "-b is for manual switches: -t manual -b %s",
 			       c->bridge);
 	if (c->type == SWITCH_MANUAL && switch_bridge(r, c, &l) < 0)
 		return err_set(err, -ENODEV, "%s does not appear to be a valid existing bridge",
@@ -194,7 +199,7 @@ static int check_create(struct rtnl *r, const struct switch_conf *c, struct err 
 	if (c->type == SWITCH_VXLAN && (!c->ports[0] || !c->vlan))
 		return err_set(
 			err, -EINVAL,
-			"vxlan switches must be created with an interface and vlan id specified");
+			K(006) "vxlan switches must be created with an interface and vlan id specified");
 	if (c->type == SWITCH_MANUAL &&
 	    (c->ports[0] || c->vlan || c->mtu || c->addr[0] || c->addr6[0]))
 		return check_kind(c, false, err);
@@ -285,7 +290,7 @@ static int make_switch(struct vm *vm, struct change *x, struct switch_conf *c, c
 	int r = switch_read(x->e.conf, c->name, &x->c, NULL);
 
 	r = r == -ENOENT ? check_create(x->r, c, err)
-			 : err_set(err, -EEXIST, "switch %s already exists", c->name);
+			 : err_set(err, -EEXIST, K(024) "switch %s already exists", c->name);
 	if (r == 0)
 		r = check_foreign(x->r, c, err);
 	if (r == 0 && *iface)
@@ -314,9 +319,9 @@ static int switch_create(struct vm *vm, int argc, char **argv)
 	if (r)
 		return r;
 	if (strcmp(argv[optind], PLAN_NET_USER_NAME) == 0)
-		return ui_error("invalid switch name - 'user' stands for user networking");
+		return ui_error(K(005) "invalid switch name - 'user' stands for user networking");
 	if (!store_name_valid(argv[optind]) || str_copy(c.name, sizeof(c.name), argv[optind]) < 0)
-		return ui_error("invalid switch name - '%s'", argv[optind]);
+		return ui_error(K(005) "invalid switch name - '%s'", argv[optind]);
 	r = begin(vm, &x);
 	if (r)
 		return r;
@@ -371,7 +376,7 @@ static int parse_port(struct vm *vm, int argc, char **argv, bool *now)
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c != 'n') {
-			ui_error("Illegal option %s", argv[optind - 1]);
+			ui_error(K(002) "Illegal option %s", argv[optind - 1]);
 			return ui_usage(vm);
 		}
 		*now = true;
@@ -395,7 +400,8 @@ static int switch_add(struct vm *vm, int argc, char **argv)
 		return r;
 	r = check_kind(&x.c, false, &err);
 	if (r == 0 && switch_has_port(&x.c, iface))
-		r = err_set(&err, -EEXIST, "%s is a port of switch %s already", iface, x.c.name);
+		r = err_set(&err, -EEXIST, K(024) "%s is a port of switch %s already", iface,
+			    x.c.name);
 	if (r == 0)
 		r = switch_up(x.r, &x.c, &err);
 	if (r == 0)
@@ -422,7 +428,7 @@ static int switch_remove(struct vm *vm, int argc, char **argv)
 		return r;
 	r = check_kind(&x.c, false, &err);
 	if (r == 0 && !switch_has_port(&x.c, iface))
-		r = err_set(&err, -ENOENT, "%s is no port of switch %s", iface, x.c.name);
+		r = err_set(&err, -ENOENT, K(071) "%s is no port of switch %s", iface, x.c.name);
 	if (r < 0)
 		return end(&x, r, &err);
 	/* What is gone needs no more than to be forgotten. */
@@ -440,7 +446,7 @@ static int check_empty(struct change *x, const char *what, struct err *err)
 		return 0;
 	return err_set(
 		err, -EBUSY,
-		"switch %s carries addresses of this host: 'vm switch remove %s %s' moves them back; then %s",
+		K(070) "switch %s carries addresses of this host: 'vm switch remove %s %s' moves them back; then %s",
 		x->c.name, x->c.name, x->c.ports, what);
 }
 
@@ -466,7 +472,7 @@ static int check_vlan_port(void *arg, const char *iface)
 	if (uplink_moves(u))
 		r = err_set(
 			v->err, -EBUSY,
-			"%s carries addresses of this host: 'vm switch remove %s %s', set the VLAN, and add it again",
+			K(070) "%s carries addresses of this host: 'vm switch remove %s %s', set the VLAN, and add it again",
 			l.name, v->c->name, iface);
 	uplink_free(u);
 	return r;
@@ -483,13 +489,13 @@ static int switch_set_vlan(struct vm *vm, int argc, char **argv)
 	if (argc != 3)
 		return ui_usage(vm);
 	if (str_u64(argv[2], &id) < 0 || id > SWITCH_VLAN_MAX)
-		return ui_error("invalid vlan number - '%s'", argv[2]);
+		return ui_error(K(006) "invalid vlan number - '%s'", argv[2]);
 	r = begin_named(vm, &x, argv[1]);
 	if (r)
 		return r;
 	r = check_kind(&x.c, false, &err);
 	if (r < 0 && x.c.type == SWITCH_VXLAN)
-		err_set(&err, r, "vxlan id can only be set at creation time");
+		err_set(&err, r, K(071) "vxlan id can only be set at creation time");
 	if (r == 0)
 		r = check_empty(&x, "set the VLAN", &err);
 	if (r < 0)
@@ -543,19 +549,18 @@ static int change_address(struct change *x, const char *what, bool delete, struc
 
 	if (strcasecmp(what, "none") == 0) {
 		if (!x->c.addr[0] && !x->c.addr6[0])
-			return err_set(err, -ENOENT,
-				       "unable to locate an existing address for this switch");
+			return err_set(
+				err, -ENOENT,
+				K(071) "unable to locate an existing address for this switch");
 		r = x->c.addr[0] ? set_address(x, x->c.addr, NULL, err) : 0;
 		return r == 0 && x->c.addr6[0] ? set_address(x, x->c.addr6, NULL, err) : r;
 	}
 	if (rtnl_addr_parse(what, &a) < 0)
-		return err_set(
-			err, -EINVAL,
-			"address must be supplied in CIDR notation (e.g. 192.0.2.1/24, 3fff::1/64)");
+		return err_set(err, -EINVAL, BAD_CIDR);
 	slot = a.family == AF_INET ? x->c.addr : x->c.addr6;
 	if (delete &&strcmp(slot, what) != 0)
 		return err_set(err, -ENOENT,
-			       "unable to locate an existing address for this switch");
+			       K(071) "unable to locate an existing address for this switch");
 	return set_address(x, slot, delete ? NULL : what, err);
 }
 
@@ -605,7 +610,7 @@ static int switch_address(struct vm *vm, int argc, char **argv)
 static int parse_switch(const char *text, bool *on)
 {
 	if (str_bool(text, on) < 0)
-		return ui_error("'%s' is neither on nor off", text);
+		return ui_error(K(004) "'%s' is neither on nor off", text);
 	return 0;
 }
 
@@ -666,11 +671,12 @@ static int switch_nat(struct vm *vm, int argc, char **argv)
 		return r;
 	was = x.c;
 	if (on && x.c.type != SWITCH_STANDARD && x.c.type != SWITCH_NAT)
-		r = err_set(&err, -ENOTSUP, "only a standard switch can become a NAT switch");
+		r = err_set(&err, -ENOTSUP,
+			    K(071) "only a standard switch can become a NAT switch");
 	else if (on && x.c.ports[0])
 		r = err_set(&err, -EBUSY,
-			    "a NAT switch has no ports: 'vm switch remove %s %s' first", x.c.name,
-			    x.c.ports);
+			    K(071) "a NAT switch has no ports: 'vm switch remove %s %s' first",
+			    x.c.name, x.c.ports);
 	else if (on || x.c.type == SWITCH_NAT)
 		x.c.type = on ? SWITCH_NAT : SWITCH_STANDARD;
 	if (r == 0)
@@ -694,7 +700,7 @@ static int switch_confirm(struct vm *vm, int argc, char **argv)
 	if (argc != 2)
 		return ui_usage(vm);
 	if (geteuid() != 0)
-		return ui_error("switches can only be changed by root");
+		return ui_error(K(034) "switches can only be changed by root");
 	return uplink_confirm(&vm->store, argv[1], &err) < 0 ? ui_error("%s", err.text) : 0;
 }
 
@@ -713,8 +719,8 @@ static int switch_destroy(struct vm *vm, int argc, char **argv)
 		return r;
 	if (x.c.type != SWITCH_MANUAL && switch_bridge(x.r, &x.c, &l) == 0 &&
 	    switch_guests(x.r, l.index, guests, sizeof(guests)) > 0)
-		r = err_set(&err, -EBUSY, "switch %s is in use by %s: stop them first", x.c.name,
-			    guests);
+		r = err_set(&err, -EBUSY, K(027) "switch %s is in use by %s: stop them first",
+			    x.c.name, guests);
 	if (r == 0)
 		r = check_empty(&x, "destroy the switch", &err);
 	if (r < 0)
@@ -799,8 +805,8 @@ static const struct sub *find_sub(const char *word)
 	}
 	if (matches == 1)
 		return found;
-	ui_error(matches ? "ambiguous command 'switch %s'"
-			 : "unknown command 'switch %s'; 'vm help switch' lists them",
+	ui_error(matches ? K(001) "ambiguous command 'switch %s'"
+			 : K(001) "unknown command 'switch %s'; 'vm help switch' lists them",
 		 word);
 	return NULL;
 }

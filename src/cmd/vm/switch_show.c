@@ -169,7 +169,7 @@ static int show_switch(void *arg, const char *name)
 		return r;
 	p = calloc(1, sizeof(*p));
 	if (!p)
-		return err_set(&w->err, -ENOMEM, "out of memory");
+		return err_set(&w->err, -ENOMEM, K(080) "out of memory");
 	up = switch_bridge(w->r, &c, &l) == 0;
 	if (up) {
 		p->bridge = l.index;
@@ -182,7 +182,7 @@ static int show_switch(void *arg, const char *name)
 	else
 		print_info(&c, up ? l.name : "-", up ? p : &none);
 	free(p);
-	return r < 0 ? err_set(&w->err, r, "out of memory") : 0;
+	return r < 0 ? err_set(&w->err, r, K(080) "out of memory") : 0;
 }
 
 /* One that system.conf describes wrongly hides none of the others. */
@@ -243,7 +243,7 @@ int switch_list(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	}
 	w.table = table_new(8);
-	r = w.table ? 0 : err_set(&w.err, -ENOMEM, "out of memory");
+	r = w.table ? 0 : err_set(&w.err, -ENOMEM, K(080) "out of memory");
 	for (size_t i = 0; r == 0 && i < 8; i++)
 		r = table_add(w.table, "%s", heads[i]);
 	if (r == 0)

@@ -101,7 +101,7 @@ static int change(struct vm *vm, bool add, int argc, char **argv)
 		return ui_usage(vm);
 	for (int i = 1; i < argc; i++) {
 		if (!store_name_valid(argv[i]))
-			return ui_error("invalid tag name - '%s'", argv[i]);
+			return ui_error(K(005) "invalid tag name - '%s'", argv[i]);
 	}
 	if (vm_find(vm, argv[0], &g))
 		return VM_FAILED;
@@ -109,7 +109,7 @@ static int change(struct vm *vm, bool add, int argc, char **argv)
 		return ui_error("%s", err.text);
 	for (int i = 1; !add && status == 0 && i < argc; i++) {
 		if (!vm_has_tag(gconf_get(conf, "tags"), argv[i]))
-			status = ui_error("%s has no tag '%s'", g.name, argv[i]);
+			status = ui_error(K(017) "%s has no tag '%s'", g.name, argv[i]);
 	}
 	if (status == 0) {
 		r = change_tags(conf, add, argc - 1, argv + 1);
@@ -178,7 +178,7 @@ static int find(struct vm *vm, bool json, int argc, char **argv)
 		return ui_usage(vm);
 	s.tag = argv[0];
 	if (!store_name_valid(s.tag))
-		return ui_error("invalid tag name - '%s'", s.tag);
+		return ui_error(K(005) "invalid tag name - '%s'", s.tag);
 	s.names = json ? json_array() : NULL;
 	r = store_each(&vm->store, look_at, &s);
 	if (s.any && !json)

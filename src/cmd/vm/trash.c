@@ -70,7 +70,7 @@ static int empty(const struct vm *vm, const char *name, bool force)
 	/* Also what was said to be later than it was. */
 	c = removed_empty(&vm->store, name, time(NULL) + 86400, &err);
 	if (c == 0 && name)
-		return ui_error("%s is not in the trash; 'vm trash list' shows it", name);
+		return ui_error(K(016) "%s is not in the trash; 'vm trash list' shows it", name);
 	return c < 0 ? ui_error("%s", err.text) : 0;
 }
 

@@ -102,8 +102,9 @@ static int parse_chord(const char *text, struct chord *c)
 		size_t len = 1 + strcspn(*p ? p + 1 : p, "-");
 
 		if (!*p || !add_named(c, p, len))
-			return ui_error("'%s' is not a chord such as ctrl-alt-del, f2, up or enter",
-					text);
+			return ui_error(
+				K(004) "'%s' is not a chord such as ctrl-alt-del, f2, up or enter",
+				text);
 		p += len;
 	} while (*p++);
 	c->letter = false;
@@ -151,7 +152,7 @@ static int send_chord(struct typing *t, const struct chord *c, struct err *err)
 static int report(const struct typing *t, int r, const struct err *err, size_t done, size_t all)
 {
 	if (r == -ETIMEDOUT && strstr(err->text, "try again"))
-		return ui_error("%s has not taken the key in time: %zu of %zu are typed",
+		return ui_error(K(044) "%s has not taken the key in time: %zu of %zu are typed",
 				t->g->name, done, all);
 	return ui_error("%s: %s: %zu of %zu keys are typed", t->g->name, err->text, done, all);
 }
@@ -203,12 +204,13 @@ static int check_text(const char *text)
 		while (((unsigned char)p[len] & 0xc0) == 0x80)
 			len++;
 		if (iscntrl((unsigned char)*p))
-			return ui_error("invalid text - a US keyboard has no control character %d "
-					"(the %td. of the text); 'vm key' presses keys",
-					*p, p - text + 1);
-		return ui_error("invalid text - '%.*s' is not on a US keyboard", len, p);
+			return ui_error(
+				K(006) "invalid text - a US keyboard has no control character %d "
+				       "(the %td. of the text); 'vm key' presses keys",
+				*p, p - text + 1);
+		return ui_error(K(006) "invalid text - '%.*s' is not on a US keyboard", len, p);
 	}
-	return *text ? 0 : ui_error("invalid text - there is nothing to type");
+	return *text ? 0 : ui_error(K(006) "invalid text - there is nothing to type");
 }
 
 int verb_type(struct vm *vm, int argc, char **argv)
@@ -238,7 +240,7 @@ int verb_key(struct vm *vm, int argc, char **argv)
 	argv += optind + 1;
 	for (n = 0; argv[n]; n++) {
 		if (n == CHORDS_MAX)
-			return ui_error("invalid number of chords: at most %d", CHORDS_MAX);
+			return ui_error(K(006) "invalid number of chords: at most %d", CHORDS_MAX);
 		if (parse_chord(argv[n], &chords[n]))
 			return VM_FAILED;
 	}

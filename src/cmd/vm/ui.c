@@ -36,12 +36,13 @@ __attribute__((format(printf, 4, 0))) static void say(FILE *f, const char *who, 
 						      const char *fmt, va_list ap)
 {
 	bool colours = has_colours(f);
+	char *text, name[ERR_CODE_SIZE];
 	const struct code *c;
-	char *text;
 
 	if (vasprintf(&text, fmt, ap) < 0)
 		return;
-	c = code_of(text);
+	err_take_code(text, name);
+	c = name[0] ? code_find(name) : code_of_system(text);
 	if (c && c->status != VM_FAILED && !*status_said())
 		*status_said() = c->status;
 	fprintf(f, "%s%s%s%s%s%s%s%s\n", who, colours ? "\033[31m" : "", kind,
@@ -94,8 +95,8 @@ int ui_ask(const char *fmt, ...)
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin)) {
 			putchar('\n');
-			return ui_error(
-				"nobody answered, so nothing was done; -f does it without asking");
+			return ui_error(K(003) "nobody answered, so nothing was done; -f does it "
+					       "without asking");
 		}
 		if (line[0] == 'y')
 			return 0;
@@ -111,9 +112,9 @@ int ui_option(int argc, char **argv, const char *options)
 	opterr = 0;
 	c = getopt(argc, argv, options);
 	if (c == '?' && strchr(options, optopt) && optopt != ':')
-		ui_error("option -%c needs a value", optopt);
+		ui_error(K(002) "option -%c needs a value", optopt);
 	else if (c == '?')
-		ui_error("Illegal option -%c", optopt ? optopt : '-');
+		ui_error(K(002) "Illegal option -%c", optopt ? optopt : '-');
 	return c;
 }
 
@@ -124,9 +125,9 @@ int ui_options(int argc, char **argv, const char *options, const struct option *
 	opterr = 0;
 	c = getopt_long(argc, argv, options, longs, NULL);
 	if (c == ':' || (c == '?' && optopt && optopt != ':' && strchr(options, optopt)))
-		ui_error("option -%c needs a value", optopt);
+		ui_error(K(002) "option -%c needs a value", optopt);
 	else if (c == '?')
-		ui_error("Illegal option %s", argv[optind - 1]);
+		ui_error(K(002) "Illegal option %s", argv[optind - 1]);
 	return c;
 }
 

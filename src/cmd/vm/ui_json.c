@@ -24,7 +24,7 @@ int ui_json_print(json_t *root)
 		r = json_dumpf(root, stdout, JSON_INDENT(2));
 	json_decref(root);
 	if (r < 0)
-		return ui_error("out of memory");
+		return ui_error(K(080) "out of memory");
 	putchar('\n');
 	return 0;
 }

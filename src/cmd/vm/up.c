@@ -219,7 +219,7 @@ static int make_key(struct up *u)
 	    (mkdir(dir, 0700) < 0 && errno != EEXIST))
 		return ui_error("cannot make %s: %s", dir, strerror(errno));
 	if (file_path(u->key, sizeof(u->key), "%s/" VM_KEY, u->vm->store.dir) < 0)
-		return ui_error("%s: the path is too long", dir);
+		return ui_error(K(053) "%s: the path is too long", dir);
 	/* Half of one is worth nothing. */
 	unlink(u->key);
 	if (prog_run(argv, NULL, NULL, &err) < 0)
@@ -363,7 +363,7 @@ int verb_up(struct vm *vm, int argc, char **argv)
 		if (c == 'o')
 			u.offline = true;
 		else if (c == 'w' && (str_u64(optarg, &seconds) < 0 || seconds > 86400))
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 		else if (c == 't')
 			u.spec.template = optarg;
 		else if (c == 's' && guest_disk_size(optarg, &u.spec.disk_size, &err) < 0)

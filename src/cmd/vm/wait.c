@@ -191,10 +191,11 @@ static int wait_until(struct wait *w, const char *name, const char *what, uint64
 		if (state.kind == RUN_STOPPED && !run_supervised(&w->g)) {
 			if (w->what == OFF)
 				return 0;
-			return ui_error("%s is off; 'vm why %s' tells the reason", name, name);
+			return ui_error(K(021) "%s is off; 'vm why %s' tells the reason", name,
+					name);
 		}
 		if (state.kind == RUN_LOCKED)
-			return ui_error("%s appears to be running on %s (locked)", name,
+			return ui_error(K(022) "%s appears to be running on %s (locked)", name,
 					state.host);
 		if (w->what != OFF && state.kind == RUN_RUNNING && is_true(w)) {
 			if ((w->what == IP || w->what == SSH) && w->found[0] && !w->quiet)
@@ -202,7 +203,7 @@ static int wait_until(struct wait *w, const char *name, const char *what, uint64
 			return 0;
 		}
 		if (clock_mono_ns() >= end) {
-			ui_error("%s is not there in time: %s%s", name, what,
+			ui_error(K(044) "%s is not there in time: %s%s", name, what,
 				 w->hint ? w->hint : "");
 			return VM_TIMEOUT;
 		}
@@ -225,13 +226,13 @@ static int parse(struct wait *w, const char *what)
 		w->what = TEXT;
 		regex = what + 5;
 	} else if (strcmp(what, words[w->what]) != 0) {
-		return ui_error("'%s' is none of: booted ip ssh off text:REGEX", what);
+		return ui_error(K(004) "'%s' is none of: booted ip ssh off text:REGEX", what);
 	}
 	r = regcomp(&w->regex, regex, REG_EXTENDED | REG_NOSUB | REG_NEWLINE);
 	if (r == 0)
 		return 0;
 	regerror(r, &w->regex, text, sizeof(text));
-	return ui_error("'%s' is not a regular expression: %s", regex, text);
+	return ui_error(K(004) "'%s' is not a regular expression: %s", regex, text);
 }
 
 int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned seconds)
@@ -243,7 +244,7 @@ int vm_wait(const struct vm *vm, const char *name, const char *what, unsigned se
 	if (vm_find(vm, name, &w.g) || parse(&w, what))
 		return VM_FAILED;
 	w.console = malloc(CONSOLE_SIZE);
-	status = w.console ? wait_until(&w, name, what, end) : ui_error("out of memory");
+	status = w.console ? wait_until(&w, name, what, end) : ui_error(K(080) "out of memory");
 	free(w.console);
 	regfree(&w.regex);
 	return status;
@@ -262,8 +263,9 @@ int vm_wait_ssh(const struct vm *vm, const struct guest *g, unsigned seconds, ch
 	}
 	if (status)
 		return status;
-	return str_copy(out, size, w.found) < 0 ? ui_error("%s: its address is too long", g->name)
-						: 0;
+	return str_copy(out, size, w.found) < 0
+		       ? ui_error(K(053) "%s: its address is too long", g->name)
+		       : 0;
 }
 
 int verb_wait(struct vm *vm, int argc, char **argv)
@@ -276,7 +278,7 @@ int verb_wait(struct vm *vm, int argc, char **argv)
 		if (c != 't')
 			return ui_usage(vm);
 		if (str_u64(optarg, &seconds) < 0 || seconds > 86400 * 365)
-			return ui_error("'%s' is not a number of seconds", optarg);
+			return ui_error(K(004) "'%s' is not a number of seconds", optarg);
 	}
 	if (argc - optind != 2)
 		return ui_usage(vm);
