@@ -135,8 +135,8 @@ static int begin_body(struct fetch *f)
 	int r = 0;
 
 	f->began = true;
-	curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &code);
-	curl_easy_getinfo(f->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	LAZY(curl_easy_getinfo)(f->curl, CURLINFO_RESPONSE_CODE, &code);
+	LAZY(curl_easy_getinfo)(f->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	if (f->asked && code != 206) {
 		f->have = 0;
 		if (ftruncate(f->fd, 0) < 0)
@@ -171,20 +171,20 @@ static void set_common(CURL *c, const struct fetch_opts *o, char *text)
 {
 	static const long resolve[] = { [4] = CURL_IPRESOLVE_V4, [6] = CURL_IPRESOLVE_V6 };
 
-	curl_easy_setopt(c, CURLOPT_URL, o->url);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https,ftp,ftps");
-	curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-	curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)REDIRECTS);
-	curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c, CURLOPT_USERAGENT, "khyve/" KHYVE_VERSION);
-	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
-	curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
-	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, text);
+	LAZY(curl_easy_setopt)(c, CURLOPT_URL, o->url);
+	LAZY(curl_easy_setopt)(c, CURLOPT_PROTOCOLS_STR, "http,https,ftp,ftps");
+	LAZY(curl_easy_setopt)(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	LAZY(curl_easy_setopt)(c, CURLOPT_FOLLOWLOCATION, 1L);
+	LAZY(curl_easy_setopt)(c, CURLOPT_MAXREDIRS, (long)REDIRECTS);
+	LAZY(curl_easy_setopt)(c, CURLOPT_FAILONERROR, 1L);
+	LAZY(curl_easy_setopt)(c, CURLOPT_NOSIGNAL, 1L);
+	LAZY(curl_easy_setopt)(c, CURLOPT_USERAGENT, "khyve/" KHYVE_VERSION);
+	LAZY(curl_easy_setopt)(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+	LAZY(curl_easy_setopt)(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	LAZY(curl_easy_setopt)(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
+	LAZY(curl_easy_setopt)(c, CURLOPT_ERRORBUFFER, text);
 	if (o->ip)
-		curl_easy_setopt(c, CURLOPT_IPRESOLVE, resolve[o->ip]);
+		LAZY(curl_easy_setopt)(c, CURLOPT_IPRESOLVE, resolve[o->ip]);
 }
 
 static void set_options(struct fetch *f, char *range, size_t size, struct curl_slist **headers)
@@ -193,22 +193,22 @@ static void set_options(struct fetch *f, char *range, size_t size, struct curl_s
 	char *line;
 
 	set_common(c, f->o, f->text);
-	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(c, CURLOPT_HEADERDATA, f);
-	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(c, CURLOPT_WRITEDATA, f);
+	LAZY(curl_easy_setopt)(c, CURLOPT_HEADERFUNCTION, on_header);
+	LAZY(curl_easy_setopt)(c, CURLOPT_HEADERDATA, f);
+	LAZY(curl_easy_setopt)(c, CURLOPT_WRITEFUNCTION, on_body);
+	LAZY(curl_easy_setopt)(c, CURLOPT_WRITEDATA, f);
 	f->asked = f->validator[0] ? f->have : 0;
 	if (!f->asked || file_path(range, size, "%llu-", (unsigned long long)f->asked) < 0)
 		return;
 	line = str_format("If-Range: %s", f->validator);
-	*headers = line ? curl_slist_append(NULL, line) : NULL;
+	*headers = line ? LAZY(curl_slist_append)(NULL, line) : NULL;
 	free(line);
 	if (!*headers) {
 		f->asked = 0;
 		return;
 	}
-	curl_easy_setopt(c, CURLOPT_RANGE, range);
-	curl_easy_setopt(c, CURLOPT_HTTPHEADER, *headers);
+	LAZY(curl_easy_setopt)(c, CURLOPT_RANGE, range);
+	LAZY(curl_easy_setopt)(c, CURLOPT_HTTPHEADER, *headers);
 }
 
 /* Starts from nothing. */
@@ -236,7 +236,7 @@ static int try_once(struct fetch *f, struct err *err)
 	CURLcode code;
 	long status = 0;
 
-	f->curl = curl_easy_init();
+	f->curl = LAZY(curl_easy_init)();
 	if (!f->curl)
 		return err_set(err, -ENOMEM, K(080) "out of memory");
 	f->began = false;
@@ -244,19 +244,19 @@ static int try_once(struct fetch *f, struct err *err)
 	if (!f->validator[0] && f->have && restart_part(f) < 0)
 		f->write_error = -EIO;
 	set_options(f, range, sizeof(range), &headers);
-	code = curl_easy_perform(f->curl);
-	curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &status);
+	code = LAZY(curl_easy_perform)(f->curl);
+	LAZY(curl_easy_getinfo)(f->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (code == CURLE_OK && !f->began)
 		f->write_error = begin_body(f);
-	curl_easy_cleanup(f->curl);
-	curl_slist_free_all(headers);
+	LAZY(curl_easy_cleanup)(f->curl);
+	LAZY(curl_slist_free_all)(headers);
 	if (f->write_error)
 		return err_set(err, f->write_error, "cannot write %s: %s", f->part,
 			       strerror(-f->write_error));
 	if (code == CURLE_OK)
 		return 0;
 	err_set(err, -EIO, K(060) "cannot fetch %s: %s", f->o->url,
-		f->text[0] ? f->text : curl_easy_strerror(code));
+		f->text[0] ? f->text : LAZY(curl_easy_strerror)(code));
 	/* Range not satisfiable: what is here is not the beginning of that file. */
 	if (status == 416 && f->asked)
 		return restart_part(f) < 0 ? -EIO : -EAGAIN;
@@ -412,7 +412,7 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 
 	if (r == 0)
 		r = lazy_load(LAZY_CURL, err);
-	if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
+	if (r == 0 && LAZY(curl_global_init)(CURL_GLOBAL_DEFAULT) != 0)
 		r = err_set(err, -ENOMEM, "cannot start libcurl");
 	if (r < 0)
 		return r;
@@ -431,7 +431,7 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 		unlink(f.note);
 	}
 	fd_close(&f.fd);
-	curl_global_cleanup();
+	LAZY(curl_global_cleanup)();
 	return r;
 }
 
@@ -530,15 +530,15 @@ int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, 
 	CURLcode code = CURLE_FAILED_INIT;
 	CURL *c = NULL;
 
-	if (lazy_load(LAZY_CURL, NULL) == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
-		c = curl_easy_init();
+	if (lazy_load(LAZY_CURL, NULL) == 0 && LAZY(curl_global_init)(CURL_GLOBAL_DEFAULT) == 0)
+		c = LAZY(curl_easy_init)();
 	if (c) {
 		set_common(c, o, text);
-		curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_text);
-		curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
-		code = curl_easy_perform(c);
-		curl_easy_cleanup(c);
-		curl_global_cleanup();
+		LAZY(curl_easy_setopt)(c, CURLOPT_WRITEFUNCTION, on_text);
+		LAZY(curl_easy_setopt)(c, CURLOPT_WRITEDATA, &t);
+		code = LAZY(curl_easy_perform)(c);
+		LAZY(curl_easy_cleanup)(c);
+		LAZY(curl_global_cleanup)();
 	}
 	if (code == CURLE_OK && t.data) {
 		*out = t.data;
@@ -550,5 +550,5 @@ int fetch_text(const struct fetch_opts *o, size_t max, char **out, size_t *len, 
 	    code == CURLE_REMOTE_FILE_NOT_FOUND)
 		return err_set(err, -ENOENT, "there is no %s", o->url);
 	return err_set(err, -EIO, K(060) "cannot fetch %s: %s", o->url,
-		       text[0] ? text : curl_easy_strerror(code));
+		       text[0] ? text : LAZY(curl_easy_strerror)(code));
 }

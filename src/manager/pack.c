@@ -22,8 +22,8 @@
 
 static int failed(struct archive *a, const char *what, struct err *err)
 {
-	const char *why = archive_error_string(a);
-	int code = archive_errno(a);
+	const char *why = LAZY(archive_error_string)(a);
+	int code = LAZY(archive_errno)(a);
 
 	return err_set(err, code > 0 ? -code : -EIO, "cannot pack %s: %s", what,
 		       why ? why : "libarchive does not say why");
@@ -36,14 +36,14 @@ int pack_open(int fd, bool compress, struct archive **out, struct err *err)
 
 	if (r < 0)
 		return r;
-	a = archive_write_new();
+	a = LAZY(archive_write_new)();
 	if (!a)
 		return err_set(err, -ENOMEM, K(080) "out of memory");
-	if (archive_write_set_format_pax(a) != ARCHIVE_OK ||
-	    (compress && archive_write_add_filter_zstd(a) != ARCHIVE_OK) ||
-	    archive_write_open_fd(a, fd) != ARCHIVE_OK) {
+	if (LAZY(archive_write_set_format_pax)(a) != ARCHIVE_OK ||
+	    (compress && LAZY(archive_write_add_filter_zstd)(a) != ARCHIVE_OK) ||
+	    LAZY(archive_write_open_fd)(a, fd) != ARCHIVE_OK) {
 		r = failed(a, "an image", err);
-		archive_write_free(a);
+		LAZY(archive_write_free)(a);
 		return r;
 	}
 	*out = a;
@@ -75,12 +75,12 @@ static void add_extents(struct archive_entry *e, int fd, off_t size)
 	for (; at < size; at = next_data(fd, at, size)) {
 		off_t hole = next_hole(fd, at, size);
 
-		archive_entry_sparse_add_entry(e, at, hole - at);
+		LAZY(archive_entry_sparse_add_entry)(e, at, hole - at);
 		at = hole;
 	}
 	/* A file that is one hole has to have a piece. */
-	if (archive_entry_sparse_count(e) == 0 && size > 0)
-		archive_entry_sparse_add_entry(e, size, 0);
+	if (LAZY(archive_entry_sparse_count)(e) == 0 && size > 0)
+		LAZY(archive_entry_sparse_add_entry)(e, size, 0);
 }
 
 /* The archive wants all of the file and leaves out the holes by itself: these need not be read. */
@@ -105,7 +105,7 @@ static int add_bytes(struct archive *a, int fd, off_t size, char *buf, struct pr
 			memset(buf, 0, PIECE);
 		}
 		zero = at < data;
-		if (archive_write_data(a, buf, n) < 0)
+		if (LAZY(archive_write_data)(a, buf, n) < 0)
 			return -EPIPE;
 		at += (off_t)n;
 	}
@@ -115,7 +115,7 @@ static int add_bytes(struct archive *a, int fd, off_t size, char *buf, struct pr
 static int add_open(struct archive *a, int fd, const char *name, struct progress *progress,
 		    struct err *err)
 {
-	struct archive_entry *e = archive_entry_new();
+	struct archive_entry *e = LAZY(archive_entry_new)();
 	char *buf = malloc(PIECE);
 	struct stat st;
 	int r = e && buf ? 0 : -ENOMEM;
@@ -123,17 +123,17 @@ static int add_open(struct archive *a, int fd, const char *name, struct progress
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = -errno;
 	if (r == 0) {
-		archive_entry_set_pathname(e, name);
-		archive_entry_set_filetype(e, AE_IFREG);
-		archive_entry_set_perm(e, 0600);
-		archive_entry_set_size(e, st.st_size);
-		archive_entry_set_mtime(e, st.st_mtim.tv_sec, 0);
+		LAZY(archive_entry_set_pathname)(e, name);
+		LAZY(archive_entry_set_filetype)(e, AE_IFREG);
+		LAZY(archive_entry_set_perm)(e, 0600);
+		LAZY(archive_entry_set_size)(e, st.st_size);
+		LAZY(archive_entry_set_mtime)(e, st.st_mtim.tv_sec, 0);
 		add_extents(e, fd, st.st_size);
-		r = archive_write_header(a, e) < ARCHIVE_WARN
+		r = LAZY(archive_write_header)(a, e) < ARCHIVE_WARN
 			    ? -EPIPE
 			    : add_bytes(a, fd, st.st_size, buf, progress);
 	}
-	archive_entry_free(e);
+	LAZY(archive_entry_free)(e);
 	free(buf);
 	if (r == -EPIPE)
 		return failed(a, name, err);
@@ -158,8 +158,8 @@ int pack_close(struct archive *a, struct err *err)
 
 	if (!a)
 		return 0;
-	if (archive_write_close(a) != ARCHIVE_OK)
+	if (LAZY(archive_write_close)(a) != ARCHIVE_OK)
 		r = failed(a, "an image", err);
-	archive_write_free(a);
+	LAZY(archive_write_free)(a);
 	return r;
 }

@@ -216,19 +216,19 @@ int seed_fill(const struct seed_spec *spec, const char *dir, const char *name, s
 
 static int add_file(struct archive *a, const char *name, const char *data, size_t len)
 {
-	struct archive_entry *e = archive_entry_new();
+	struct archive_entry *e = LAZY(archive_entry_new)();
 	int r = e ? 0 : -ENOMEM;
 
 	if (r < 0)
 		return r;
-	archive_entry_set_pathname(e, name);
-	archive_entry_set_filetype(e, AE_IFREG);
-	archive_entry_set_perm(e, 0444);
-	archive_entry_set_size(e, (la_int64_t)len);
-	if (archive_write_header(a, e) < ARCHIVE_WARN ||
-	    archive_write_data(a, data, len) != (la_ssize_t)len)
+	LAZY(archive_entry_set_pathname)(e, name);
+	LAZY(archive_entry_set_filetype)(e, AE_IFREG);
+	LAZY(archive_entry_set_perm)(e, 0444);
+	LAZY(archive_entry_set_size)(e, (la_int64_t)len);
+	if (LAZY(archive_write_header)(a, e) < ARCHIVE_WARN ||
+	    LAZY(archive_write_data)(a, data, len) != (la_ssize_t)len)
 		r = -EIO;
-	archive_entry_free(e);
+	LAZY(archive_entry_free)(e);
 	return r;
 }
 
@@ -259,23 +259,25 @@ static int write_iso(const char *dir, int fd, struct err *err)
 
 	if (r < 0)
 		return r;
-	a = archive_write_new();
+	a = LAZY(archive_write_new)();
 	r = a ? 0 : -ENOMEM;
-	if (r == 0 && (archive_write_set_format_iso9660(a) != ARCHIVE_OK ||
-		       archive_write_set_options(a, "iso9660:volume-id=cidata") != ARCHIVE_OK ||
-		       archive_write_set_bytes_per_block(a, SECTOR) != ARCHIVE_OK ||
-		       archive_write_open_fd(a, fd) != ARCHIVE_OK))
+	if (r == 0 &&
+	    (LAZY(archive_write_set_format_iso9660)(a) != ARCHIVE_OK ||
+	     LAZY(archive_write_set_options)(a, "iso9660:volume-id=cidata") != ARCHIVE_OK ||
+	     LAZY(archive_write_set_bytes_per_block)(a, SECTOR) != ARCHIVE_OK ||
+	     LAZY(archive_write_open_fd)(a, fd) != ARCHIVE_OK))
 		r = -EIO;
 	if (r == 0)
 		r = add_files(a, dir);
-	if (r == 0 && archive_write_close(a) != ARCHIVE_OK)
+	if (r == 0 && LAZY(archive_write_close)(a) != ARCHIVE_OK)
 		r = -EIO;
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	if (r < 0)
 		err_set(err, r, "cannot make %s/" SEED_ISO ": %s", dir,
-			a && archive_error_string(a) ? archive_error_string(a) : strerror(-r));
-	archive_write_free(a);
+			a && LAZY(archive_error_string)(a) ? LAZY(archive_error_string)(a)
+							   : strerror(-r));
+	LAZY(archive_write_free)(a);
 	return r;
 }
 

@@ -92,7 +92,7 @@ static la_ssize_t gz_read(struct archive *a, void *arg, const void **out)
 	*out = z->buf;
 	if (n >= 0 && code == Z_OK)
 		return n;
-	archive_set_error(a, EINVAL, "%s", code == Z_ERRNO ? strerror(errno) : text);
+	LAZY(archive_set_error)(a, EINVAL, "%s", code == Z_ERRNO ? strerror(errno) : text);
 	return -1;
 }
 
@@ -112,14 +112,14 @@ static int open_gz(struct archive *a, const char *from)
 	int r = ARCHIVE_FATAL;
 
 	if (!z) {
-		archive_set_error(a, ENOMEM, "out of memory");
+		LAZY(archive_set_error)(a, ENOMEM, "out of memory");
 		return r;
 	}
 	z->file = gzopen(from, "rbe");
 	if (z->file && !gzdirect(z->file))
-		return archive_read_open(a, z, NULL, gz_read, gz_close);
-	archive_set_error(a, z->file ? EINVAL : errno, "%s",
-			  z->file ? "it is not packed" : strerror(errno));
+		return LAZY(archive_read_open)(a, z, NULL, gz_read, gz_close);
+	LAZY(archive_set_error)
+	(a, z->file ? EINVAL : errno, "%s", z->file ? "it is not packed" : strerror(errno));
 	if (z->file)
 		gzclose(z->file);
 	free(z);
@@ -138,32 +138,34 @@ static int open_packed(const char *from, struct archive **out, struct archive_en
 
 	if (r < 0)
 		return r;
-	a = archive_read_new();
+	a = LAZY(archive_read_new)();
 	if (!a)
 		return err_set(err, -ENOMEM, K(080) "out of memory");
 	(void)find_end(from, &tar);
-	archive_read_support_filter_xz(a);
-	archive_read_support_filter_bzip2(a);
-	archive_read_support_filter_zstd(a);
-	archive_read_support_filter_lz4(a);
+	LAZY(archive_read_support_filter_xz)(a);
+	LAZY(archive_read_support_filter_bzip2)(a);
+	LAZY(archive_read_support_filter_zstd)(a);
+	LAZY(archive_read_support_filter_lz4)(a);
 	if (tar)
-		archive_read_support_format_tar(a);
+		LAZY(archive_read_support_format_tar)(a);
 	else
-		archive_read_support_format_raw(a);
-	r = gz ? open_gz(a, from) : archive_read_open_filename(a, from, BLOCK);
+		LAZY(archive_read_support_format_raw)(a);
+	r = gz ? open_gz(a, from) : LAZY(archive_read_open_filename)(a, from, BLOCK);
 	if (r == ARCHIVE_OK)
 		do {
-			r = archive_read_next_header(a, entry);
-		} while (tar && r == ARCHIVE_OK && archive_entry_filetype(*entry) != AE_IFREG);
-	if (r == ARCHIVE_OK && (tar || gz || archive_filter_count(a) > 1)) {
+			r = LAZY(archive_read_next_header)(a, entry);
+		} while (tar && r == ARCHIVE_OK &&
+			 LAZY(archive_entry_filetype)(*entry) != AE_IFREG);
+	if (r == ARCHIVE_OK && (tar || gz || LAZY(archive_filter_count)(a) > 1)) {
 		*out = a;
 		return 0;
 	}
-	r = r == ARCHIVE_OK || r == ARCHIVE_EOF || archive_errno(a) != ENOENT ? -EBADMSG : -ENOENT;
+	r = r == ARCHIVE_OK || r == ARCHIVE_EOF || LAZY(archive_errno)(a) != ENOENT ? -EBADMSG
+										    : -ENOENT;
 	err_set(err, r, "cannot unpack %s: %s", from,
-		archive_error_string(a) ? archive_error_string(a)
-					: "there is nothing in it, or it is not packed");
-	archive_read_free(a);
+		LAZY(archive_error_string)(a) ? LAZY(archive_error_string)(a)
+					      : "there is nothing in it, or it is not packed");
+	LAZY(archive_read_free)(a);
 	return r;
 }
 
@@ -180,7 +182,7 @@ int unpack_name(const char *from, const char *name, char *out, size_t size, stru
 	r = open_packed(from, &a, &entry, err);
 	if (r < 0)
 		return r;
-	inside = archive_entry_pathname(entry);
+	inside = LAZY(archive_entry_pathname)(entry);
 	inside = inside ? strrchr(file_base(inside), '.') : NULL;
 	if (inside && strlen(inside) < 8)
 		dot = inside;
@@ -188,13 +190,13 @@ int unpack_name(const char *from, const char *name, char *out, size_t size, stru
 	if (len > (int)strlen(dot) && strncasecmp(name + len - strlen(dot), dot, strlen(dot)) == 0)
 		dot = "";
 	r = file_path(out, size, "%.*s%s", len, name, dot);
-	while (r == 0 && archive_read_next_header(a, &entry) == ARCHIVE_OK) {
-		if (archive_entry_filetype(entry) == AE_IFREG)
+	while (r == 0 && LAZY(archive_read_next_header)(a, &entry) == ARCHIVE_OK) {
+		if (LAZY(archive_entry_filetype)(entry) == AE_IFREG)
 			r = err_set(err, -EINVAL,
 				    "%s holds more than one file: unpack it and give the image",
 				    from);
 	}
-	archive_read_free(a);
+	LAZY(archive_read_free)(a);
 	return r;
 }
 
@@ -229,18 +231,19 @@ static int unpack_entry(struct archive *a, struct archive_entry *entry, const ch
 	size_t len;
 	int code, r = 0;
 
-	while ((code = archive_read_data_block(a, &data, &len, &at)) == ARCHIVE_OK && r == 0) {
+	while ((code = LAZY(archive_read_data_block)(a, &data, &len, &at)) == ARCHIVE_OK &&
+	       r == 0) {
 		r = write_sparse(fd, data, len, (uint64_t)at);
 		end = MAX(end, (uint64_t)at + len);
-		progress_to(progress, (uint64_t)archive_filter_bytes(a, -1));
+		progress_to(progress, (uint64_t)LAZY(archive_filter_bytes)(a, -1));
 	}
 	if (r < 0)
 		return err_set(err, r, "cannot unpack %s: %s", from, strerror(-r));
 	if (code != ARCHIVE_EOF)
 		return err_set(err, -EBADMSG, "cannot unpack %s: %s", from,
-			       archive_error_string(a));
-	if (archive_entry_size_is_set(entry))
-		end = MAX(end, (uint64_t)archive_entry_size(entry));
+			       LAZY(archive_error_string)(a));
+	if (LAZY(archive_entry_size_is_set)(entry))
+		end = MAX(end, (uint64_t)LAZY(archive_entry_size)(entry));
 	if (ftruncate(fd, (off_t)end) < 0)
 		return err_set(err, -errno, "cannot unpack %s: %s", from, strerror(errno));
 	return 0;
@@ -265,7 +268,7 @@ int unpack_file(const char *from, int fd, struct progress *progress, struct err 
 		return r;
 	begin(from, progress);
 	r = unpack_entry(a, entry, from, fd, progress, err);
-	archive_read_free(a);
+	LAZY(archive_read_free)(a);
 	if (r == 0)
 		progress_end(progress);
 	return r;
@@ -279,12 +282,13 @@ struct folder {
 static int unpack_into(const struct folder *f, struct archive *a, struct archive_entry *entry,
 		       struct progress *progress, struct err *err)
 {
-	const char *name = archive_entry_pathname(entry);
+	const char *name = LAZY(archive_entry_pathname)(entry);
 	char path[PATH_MAX];
 	int fd, r;
 
 	if (!name || !name[0] || strchr(name, '/') || strcmp(name, ".") == 0 ||
-	    strcmp(name, "..") == 0 || archive_entry_filetype(entry) != AE_IFREG || !f->want(name))
+	    strcmp(name, "..") == 0 || LAZY(archive_entry_filetype)(entry) != AE_IFREG ||
+	    !f->want(name))
 		return err_set(err, -EINVAL, "%s: '%.64s' has no place in it", f->from,
 			       name ? name : "");
 	if (file_path(path, sizeof(path), "%s/%s", f->dir, name) < 0)
@@ -312,11 +316,12 @@ int unpack_folder(const char *from, const char *dir, bool (*want)(const char *na
 	begin(from, progress);
 	while (r == 0 && code == ARCHIVE_OK) {
 		r = unpack_into(&f, a, entry, progress, err);
-		code = archive_read_next_header(a, &entry);
+		code = LAZY(archive_read_next_header)(a, &entry);
 	}
 	if (r == 0 && code != ARCHIVE_EOF)
-		r = err_set(err, -EBADMSG, "cannot unpack %s: %s", from, archive_error_string(a));
-	archive_read_free(a);
+		r = err_set(err, -EBADMSG, "cannot unpack %s: %s", from,
+			    LAZY(archive_error_string)(a));
+	LAZY(archive_read_free)(a);
 	if (r == 0)
 		progress_end(progress);
 	return r;
