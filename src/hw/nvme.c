@@ -3,14 +3,10 @@
 #include "hw/nvme_priv.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bus/reg.h"
 #include "conf/conf.h"
-#include "hw/diskid.h"
 #include "hw/models.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -364,8 +360,7 @@ static void nvme_kick(struct dev *d)
 		nvme_pin_update(n);
 }
 
-/* After each batch of completions: signal, then fetch what waited for their requests. */
-static void nvme_batch_end(struct dev *d)
+void nvme_batch_end(struct dev *d)
 {
 	struct nvme *n = nvme_of(d);
 
@@ -376,55 +371,6 @@ static void nvme_batch_end(struct dev *d)
 	n->starved = 0;
 	if (n->ready)
 		nvme_run(d);
-}
-
-/* Serial number and EUI-64: as configured, else derived from the path so that they survive restarts. */
-static int nvme_name(struct nvme *n, const char *path, struct err *err)
-{
-	uint64_t h = diskid_hash(path ? path : "");
-
-	/* Marked as locally administered. */
-	n->eui64 = n->conf->eui64 ? n->conf->eui64 : (h & ~(3ull << 56)) | 2ull << 56;
-	return diskid_make(n->conf->ser, path, n->serial, err);
-}
-
-static int nvme_open(struct nvme *n, struct err *err)
-{
-	const struct nvme_conf *conf = n->conf;
-	struct blk_spec spec = conf->blk;
-	char memory[40], sector[24];
-
-	if (conf->ram) {
-		if (spec.path)
-			return err_set(err, -EINVAL, "give a path or ram=, not both");
-		snprintf(memory, sizeof(memory), "mem:%" PRIu64 "M", conf->ram);
-		spec.path = memory;
-	}
-	if (conf->sectsz) {
-		if (conf->sectsz != 512 && conf->sectsz != 4096 && conf->sectsz != 8192)
-			return err_set(err, -EINVAL, "sectsz=%" PRIu64 ": use 512, 4096 or 8192",
-				       conf->sectsz);
-		snprintf(sector, sizeof(sector), "%" PRIu64, conf->sectsz);
-		spec.sectorsize = sector;
-	}
-	n->blk = dev_blk_open(&n->fn.dev, &spec, nvme_batch_end, err);
-	if (!n->blk)
-		return -EIO;
-	return nvme_name(n, spec.path, err);
-}
-
-enum { DSM_AUTO, DSM_ENABLE, DSM_DISABLE };
-
-static void nvme_describe(struct nvme *n)
-{
-	const struct blk_info *info = blk_info_get(n->blk);
-
-	n->block_shift = (unsigned int)__builtin_ctz(info->sector);
-	n->blocks = info->size >> n->block_shift;
-	n->blocks_max = NVME_PAGE << NVME_MDTS >> n->block_shift;
-	n->read_only = info->read_only;
-	n->write_zeroes = info->write_zeroes;
-	n->dsm = n->conf->dsm == DSM_AUTO ? info->discard : n->conf->dsm == DSM_ENABLE;
 }
 
 static int nvme_init(struct dev *d, const struct env *env, const void *conf, struct err *err)
@@ -447,10 +393,9 @@ static int nvme_init(struct dev *d, const struct env *env, const void *conf, str
 	res = pci_fn_init(&n->fn, &n->desc, err);
 	if (res < 0)
 		return res;
-	res = nvme_open(n, err);
+	res = nvme_ns_init(n, err);
 	if (res < 0)
 		return res;
-	nvme_describe(n);
 	for (unsigned int i = 0; i < n->nqueues; i++) {
 		n->sq[i].cids = calloc(1, 65536 / 8);
 		if (!n->sq[i].cids)
@@ -469,7 +414,7 @@ static void nvme_fini(struct dev *d)
 	dev_post_cancel(&n->kick);
 	if (n->bells.region.mapped)
 		bus_unmap(d->env.bus, &n->bells.region);
-	blk_close(n->blk);
+	nvme_ns_fini(n);
 	nvme_io_fini(n);
 	for (unsigned int i = 0; i < n->nqueues; i++)
 		free(n->sq[i].cids);
@@ -501,8 +446,10 @@ static void nvme_reset(struct dev *d)
 
 	nvme_power_on(n);
 	pci_fn_reset(&n->fn);
-	blk_clear_error(n->blk);
-	n->unreliable = false;
+	for (struct nvme_ns *ns = nvme_ns_next(n, 0); ns; ns = nvme_ns_next(n, ns->id)) {
+		blk_clear_error(ns->blk);
+		ns->unreliable = false;
+	}
 }
 
 /* s5.2: the guest asks for the list of changed namespaces, and identifies them again. */
@@ -510,8 +457,7 @@ static void nvme_grown(struct dev *d, struct blk *disk)
 {
 	struct nvme *n = nvme_of(d);
 
-	n->blocks = blk_info_get(disk)->size >> n->block_shift;
-	n->ns_changed = 1;
+	nvme_ns_grown(n, disk);
 	nvme_event(n, NVME_EVENT_NS_CHANGED);
 	dev_post(&n->kick);
 }
@@ -525,13 +471,24 @@ static const char *const dsm_choices[] = { "auto", "enable", "disable", NULL };
 	}
 
 static const struct conf_key nvme_keys[] = {
-	BLK_SPEC_KEYS(struct nvme_conf, blk),
+	BLK_SPEC_KEYS(struct nvme_conf, first.blk),
+	BLK_SPEC_KEYS_ARRAY("ns.#.", struct nvme_conf, ns[0].blk, NVME_NS_MAX + 1,
+			    sizeof(struct nvme_ns_conf)),
+	{ .name = "ns.#.eui64",
+	  .type = CONF_U64,
+	  .offset = offsetof(struct nvme_conf, ns[0].eui64),
+	  .count = NVME_NS_MAX + 1,
+	  .stride = sizeof(struct nvme_ns_conf),
+	  .help = "that of a further namespace" },
 	KEY_NUMBER(maxq, "16", 1, NVME_MAX_QUEUES - 1, "I/O queue pairs"),
 	KEY_NUMBER(qsz, "2048", 2, 65536, "entries per queue at most"),
 	KEY_NUMBER(ioslots, "256", 1, 4096, "commands in flight at most"),
 	KEY_NUMBER(sectsz, NULL, 0, 0, "sector size in bytes: 512, 4096 or 8192"),
 	KEY_NUMBER(ram, NULL, 0, 1u << 20, "size in MiB of a disk in memory instead of a path"),
-	KEY_NUMBER(eui64, NULL, 0, 0, "IEEE extended unique identifier (default: from the path)"),
+	{ .name = "eui64",
+	  .type = CONF_U64,
+	  .offset = offsetof(struct nvme_conf, first.eui64),
+	  .help = "IEEE extended unique identifier (default: from the path)" },
 	KEY_NUMBER(bootindex, NULL, 0, 0, "position in the boot order, from 1"),
 	{ .name = "ser",
 	  .type = CONF_STR,
@@ -548,7 +505,7 @@ static const struct conf_key nvme_keys[] = {
 
 const struct dev_ops nvme_ops = {
 	.model = "nvme",
-	.help = "NVMe 1.4 controller with one disk",
+	.help = "NVMe 1.4 controller with one or more disks",
 	.keys = nvme_keys,
 	.size = sizeof(struct nvme),
 	.conf_size = sizeof(struct nvme_conf),

@@ -125,6 +125,8 @@ void nvme_features_reset(struct nvme *n)
 		.temp_over = TEMP_OVER_DEFAULT,
 		.write_cache = true,
 	};
+	for (struct nvme_ns *ns = nvme_ns_next(n, 0); ns; ns = nvme_ns_next(n, ns->id))
+		ns->error_recovery = 0;
 }
 
 /* The features that are just numbers: where they are kept and which bits they have. */
@@ -134,9 +136,6 @@ static uint32_t *feature_word(struct nvme *n, uint8_t feature, uint32_t *mask)
 	case NVME_FEAT_ARBITRATION:
 		*mask = 0xffffff07;
 		return &n->feat.arbitration;
-	case NVME_FEAT_ERROR_RECOVERY:
-		*mask = 0xffff;
-		return &n->feat.error_recovery;
 	case NVME_FEAT_COALESCING:
 		*mask = 0xffff;
 		return &n->feat.coalescing;
@@ -185,20 +184,44 @@ static uint16_t set_queues(struct nvme *n, uint32_t cdw11, uint32_t *dw0)
 	return NVME_SC_OK;
 }
 
-static bool feature_nsid_valid(uint32_t nsid)
+/* s5.21.1.5: of one namespace, and set of all. */
+static uint16_t set_error_recovery(struct nvme *n, uint32_t nsid, uint32_t cdw11)
 {
-	return nsid <= 1 || nsid == NVME_NSID_ALL;
+	struct nvme_ns *ns;
+
+	/* DULBE is not offered (NSFEAT). */
+	if (cdw11 & ~0xffffu)
+		return INVALID_FIELD;
+	for (ns = nvme_ns_next(n, 0); ns; ns = nvme_ns_next(n, ns->id))
+		if (nsid == ns->id || nsid == NVME_NSID_ALL)
+			ns->error_recovery = cdw11;
+	return NVME_SC_OK;
+}
+
+/* s5.21: most features are the controller's. */
+static uint16_t feature_nsid_check(const struct nvme *n, uint8_t feature, uint32_t nsid, bool set)
+{
+	uint16_t status;
+
+	if (feature == NVME_FEAT_ERROR_RECOVERY)
+		return set && nsid == NVME_NSID_ALL ? NVME_SC_OK : nvme_ns_status(n, nsid);
+	if (!nsid || nsid == NVME_NSID_ALL)
+		return NVME_SC_OK;
+	status = nvme_ns_status(n, nsid);
+	return status || !set ? status : NVME_SC_FEATURE_NOT_NS | NVME_DNR;
 }
 
 static uint16_t set_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_t *dw0)
 {
 	uint8_t feature = cmd->cdw10 & 0xff;
 	uint32_t mask, *word;
+	uint16_t status;
 
 	if (cmd->cdw10 & BIT(31))
 		return NVME_SC_NOT_SAVEABLE | NVME_DNR;
-	if (!feature_nsid_valid(cmd->nsid))
-		return NVME_SC_INVALID_NS | NVME_DNR;
+	status = feature_nsid_check(n, feature, cmd->nsid, true);
+	if (status)
+		return status;
 	word = feature_word(n, feature, &mask);
 	if (word) {
 		/* Notices that are not offered are asked for all the same by some; they get none. */
@@ -218,6 +241,8 @@ static uint16_t set_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_
 			return INVALID_FIELD;
 		*word = cmd->cdw11 & 0xffff;
 		return NVME_SC_OK;
+	case NVME_FEAT_ERROR_RECOVERY:
+		return set_error_recovery(n, cmd->nsid, cmd->cdw11);
 	case NVME_FEAT_WRITE_CACHE:
 		n->feat.write_cache = cmd->cdw11 & 1;
 		return NVME_SC_OK;
@@ -235,11 +260,13 @@ static uint16_t get_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_
 {
 	uint8_t feature = cmd->cdw10 & 0xff;
 	uint32_t mask, vector = cmd->cdw11 & 0xffff, *word;
+	uint16_t status;
 
 	if (cmd->cdw10 >> 8 & 7)
 		return INVALID_FIELD;
-	if (!feature_nsid_valid(cmd->nsid))
-		return NVME_SC_INVALID_NS | NVME_DNR;
+	status = feature_nsid_check(n, feature, cmd->nsid, false);
+	if (status)
+		return status;
 	word = feature_word(n, feature, &mask);
 	if (word) {
 		*dw0 = *word;
@@ -253,6 +280,9 @@ static uint16_t get_features(struct nvme *n, const struct nvme_sqe *cmd, uint32_
 		if (!word)
 			return INVALID_FIELD;
 		*dw0 = *word;
+		return NVME_SC_OK;
+	case NVME_FEAT_ERROR_RECOVERY:
+		*dw0 = n->ns[cmd->nsid - 1].error_recovery;
 		return NVME_SC_OK;
 	case NVME_FEAT_WRITE_CACHE:
 		*dw0 = n->feat.write_cache;

@@ -8,8 +8,6 @@
 
 #include "util/checked.h"
 
-#define INVALID_NS (NVME_SC_INVALID_NS | NVME_DNR)
-
 /* --- requests --- */
 
 static void req_free(struct nvme_req *r)
@@ -63,12 +61,12 @@ static uint16_t status_of(enum blk_op op, int res)
 }
 
 /* The disk will not vouch for what was written any more (s5.14.1.2, critical warning bit 2). */
-static void note_failure(struct nvme *n)
+__attribute__((noinline)) static void note_failure(struct nvme *n, struct nvme_ns *ns)
 {
-	n->media_errors++;
-	if (!blk_failed(n->blk) || n->unreliable)
+	ns->media_errors++;
+	if (!blk_failed(ns->blk) || ns->unreliable)
 		return;
-	n->unreliable = true;
+	ns->unreliable = true;
 	nvme_event(n, NVME_EVENT_RELIABILITY);
 }
 
@@ -80,7 +78,7 @@ static void req_done(struct blk_req *blk, int res)
 
 	n->inflight--;
 	if (status) {
-		note_failure(n);
+		note_failure(n, r->ns);
 	} else if (r->next && n->state != NVME_RESETTING) {
 		status = r->next(r);
 		if (status == NVME_LATER)
@@ -90,24 +88,37 @@ static void req_done(struct blk_req *blk, int res)
 	req_free(r);
 }
 
-static void flush_done(struct blk_req *blk, int res)
-{
-	struct nvme *n = container_of(blk, struct nvme, flush);
+static void flush_done(struct blk_req *blk, int res);
 
-	n->inflight--;
-	if (res)
-		note_failure(n);
-	if (n->state == NVME_SHUTTING)
-		n->state = NVME_SHUT;
-}
-
-/* Shutdown's own flush (s7.6.2). */
-void nvme_start_flush(struct nvme *n)
+static void flush_ns(struct nvme *n, struct nvme_ns *ns)
 {
+	n->flush_ns = ns;
 	n->flush.op = BLK_FLUSH;
 	n->flush.done = flush_done;
 	n->inflight++;
-	n->batch[n->nbatch++] = &n->flush;
+	ns->batch[ns->nbatch++] = &n->flush;
+}
+
+static void flush_done(struct blk_req *blk, int res)
+{
+	struct nvme *n = container_of(blk, struct nvme, flush);
+	struct nvme_ns *next = nvme_ns_next(n, n->flush_ns->id);
+
+	n->inflight--;
+	if (res)
+		note_failure(n, n->flush_ns);
+	if (n->state != NVME_SHUTTING)
+		return;
+	if (next)
+		flush_ns(n, next);
+	else
+		n->state = NVME_SHUT;
+}
+
+/* Shutdown's own flush of all namespaces, one after the other (s7.6.2). */
+void nvme_start_flush(struct nvme *n)
+{
+	flush_ns(n, nvme_ns_next(n, 0));
 	nvme_submit(n);
 }
 
@@ -118,8 +129,7 @@ int nvme_io_init(struct nvme *n, unsigned int slots)
 	n->reqs = calloc(slots, sizeof(*n->reqs));
 	n->bufs = calloc(bufs, sizeof(*n->bufs));
 	n->free_bufs = calloc(bufs, sizeof(struct nvme_buf *));
-	n->batch = calloc(slots + 1, sizeof(struct blk_req *));
-	if (!n->reqs || !n->bufs || !n->free_bufs || !n->batch)
+	if (!n->reqs || !n->bufs || !n->free_bufs)
 		return -ENOMEM;
 	for (unsigned int i = slots; i-- > 0;) {
 		n->reqs[i].n = n;
@@ -137,7 +147,6 @@ void nvme_io_fini(struct nvme *n)
 	free(n->reqs);
 	free(n->bufs);
 	free(n->free_bufs);
-	free(n->batch);
 }
 
 /* --- commands --- */
@@ -158,16 +167,17 @@ static uint16_t req_map(struct nvme *n, struct nvme_req *r, const struct nvme_sq
 static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
 	bool write = (cmd->cdw0 & 0xff) == NVME_CMD_WRITE;
+	struct nvme_ns *ns = r->ns;
 	uint16_t status;
 
-	if ((cmd->cdw12 & 0xffff) >= n->blocks_max || cmd->mptr)
+	if ((cmd->cdw12 & 0xffff) >= ns->blocks_max || cmd->mptr)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
 	if (write && cmd->cdw12 & NVME_RW_DTYPE_MASK)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
-	status = nvme_req_range(n, r, cmd);
+	status = nvme_req_range(r, cmd);
 	if (status)
 		return status;
-	if (write && n->read_only)
+	if (write && ns->read_only)
 		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
 	status = req_map(n, r, cmd);
 	if (status)
@@ -176,10 +186,10 @@ static uint16_t io_transfer(struct nvme *n, struct nvme_req *r, const struct nvm
 		r->blk.op = BLK_WRITE;
 		if (cmd->cdw12 & NVME_RW_FUA || !n->feat.write_cache)
 			r->blk.flags = BLK_FUA;
-		n->writes++;
+		ns->writes++;
 	} else {
 		r->blk.op = BLK_READ;
-		n->reads++;
+		ns->reads++;
 	}
 	return nvme_req_start(r);
 }
@@ -191,10 +201,10 @@ static uint16_t io_write_zeroes(struct nvme *n, struct nvme_req *r, const struct
 
 	if (!n->write_zeroes)
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
-	status = nvme_req_range(n, r, cmd);
+	status = nvme_req_range(r, cmd);
 	if (status)
 		return status;
-	if (n->read_only)
+	if (r->ns->read_only)
 		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
 	r->blk.op = BLK_WRITE_ZEROES;
 	r->blk.iov = NULL;
@@ -213,8 +223,8 @@ static uint16_t dsm_next(struct nvme_req *r)
 
 	if (r->range > r->ranges)
 		return NVME_SC_OK;
-	r->blk.offset = range->lba << r->n->block_shift;
-	r->blk.len = (uint64_t)range->blocks << r->n->block_shift;
+	r->blk.offset = range->lba << r->ns->block_shift;
+	r->blk.len = (uint64_t)range->blocks << r->ns->block_shift;
 	return nvme_req_start(r);
 }
 
@@ -232,14 +242,14 @@ static uint16_t io_dsm(struct nvme *n, struct nvme_req *r, const struct nvme_sqe
 	if (status)
 		return status;
 	for (unsigned int i = 0; i < count; i++) {
-		if (!range_inside(ranges[i].lba, ranges[i].blocks, n->blocks))
+		if (!range_inside(ranges[i].lba, ranges[i].blocks, r->ns->blocks))
 			return NVME_SC_LBA_RANGE | NVME_DNR;
 		if (ranges[i].blocks)
 			ranges[kept++] = ranges[i];
 	}
 	if (!(cmd->cdw11 & NVME_DSM_AD) || !kept)
 		return NVME_SC_OK;
-	if (n->read_only)
+	if (r->ns->read_only)
 		return NVME_SC_WRITE_PROTECTED | NVME_DNR;
 	r->blk.op = BLK_DISCARD;
 	r->blk.iov = NULL;
@@ -260,24 +270,69 @@ static uint16_t io_flush(struct nvme_req *r)
 	return nvme_req_start(r);
 }
 
+/* Of all namespaces, one after the other. */
+static uint16_t flush_next(struct nvme_req *r)
+{
+	struct nvme_ns *ns = nvme_ns_next(r->n, r->range);
+
+	if (!ns)
+		return NVME_SC_OK;
+	r->ns = ns;
+	r->range = (uint16_t)ns->id;
+	return io_flush(r);
+}
+
+static uint16_t io_flush_all(struct nvme_req *r)
+{
+	r->range = 0;
+	r->next = flush_next;
+	return flush_next(r);
+}
+
+/* A command whose namespace takes none. */
+__attribute__((noinline)) static uint16_t io_elsewhere(struct nvme *n, struct nvme_req *r,
+						       const struct nvme_sqe *cmd)
+{
+	switch (cmd->cdw0 & 0xff) {
+	case NVME_CMD_FLUSH:
+		if (cmd->nsid == NVME_NSID_ALL)
+			return io_flush_all(r);
+		break;
+	case NVME_CMD_READ:
+	case NVME_CMD_WRITE:
+	case NVME_CMD_WRITE_ZEROES:
+	case NVME_CMD_DSM:
+	case NVME_CMD_COMPARE:
+	case NVME_CMD_VERIFY:
+		break;
+	default:
+		return NVME_SC_INVALID_OPCODE | NVME_DNR;
+	}
+	return nvme_ns_status(n, cmd->nsid);
+}
+
 static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
 {
 	uint8_t opcode = cmd->cdw0 & 0xff;
-	bool here = cmd->nsid == 1;
+	uint32_t place = cmd->nsid - 1;
+	struct nvme_ns *ns = place < NVME_NS_MAX ? n->ready_ns[place] : NULL;
 
+	if (!ns)
+		return io_elsewhere(n, r, cmd);
+	r->ns = ns;
 	if (opcode == NVME_CMD_READ || opcode == NVME_CMD_WRITE)
-		return here ? io_transfer(n, r, cmd) : INVALID_NS;
+		return io_transfer(n, r, cmd);
 	switch (opcode) {
 	case NVME_CMD_FLUSH:
-		return here || cmd->nsid == NVME_NSID_ALL ? io_flush(r) : INVALID_NS;
+		return io_flush(r);
 	case NVME_CMD_WRITE_ZEROES:
-		return here ? io_write_zeroes(n, r, cmd) : INVALID_NS;
+		return io_write_zeroes(n, r, cmd);
 	case NVME_CMD_DSM:
-		return here ? io_dsm(n, r, cmd) : INVALID_NS;
+		return io_dsm(n, r, cmd);
 	case NVME_CMD_COMPARE:
-		return here ? nvme_io_compare(n, r, cmd) : INVALID_NS;
+		return nvme_io_compare(r, cmd);
 	case NVME_CMD_VERIFY:
-		return here ? nvme_io_verify(n, r, cmd) : INVALID_NS;
+		return nvme_io_verify(r, cmd);
 	default:
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
 	}

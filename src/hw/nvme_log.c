@@ -100,24 +100,36 @@ static size_t log_errors(const struct nvme *n, uint8_t *out)
 	return 64 * (size_t)NVME_LOG_ENTRIES;
 }
 
-/* s5.14.1.2: data units are 1000 x 512 bytes, rounded up. */
-static size_t log_smart(const struct nvme *n, uint8_t *out)
+/* s5.14.1.2: of one namespace (LPA bit 0) or of all. Data units are 1000 x 512 bytes, rounded up. */
+static size_t log_smart(struct nvme *n, uint32_t nsid, uint8_t *out)
 {
-	struct blk_stats stats;
 	uint64_t hours = (loop_now(n->fn.dev.env.loop) - n->made_ns) / (3600 * NS_PER_SEC);
+	uint64_t reads = 0, writes = 0, errors = 0, read_bytes = 0, write_bytes = 0;
 
-	blk_stats_get(n->blk, &stats);
-	out[0] = blk_failed(n->blk) ? BIT(2) : 0; /* critical warning: reliability */
+	for (struct nvme_ns *ns = nvme_ns_next(n, 0); ns; ns = nvme_ns_next(n, ns->id)) {
+		struct blk_stats stats;
+
+		if (nsid && nsid != NVME_NSID_ALL && nsid != ns->id)
+			continue;
+		blk_stats_get(ns->blk, &stats);
+		read_bytes += stats.read_bytes;
+		write_bytes += stats.write_bytes;
+		reads += ns->reads;
+		writes += ns->writes;
+		errors += ns->media_errors;
+		if (blk_failed(ns->blk))
+			out[0] = BIT(2); /* critical warning: reliability */
+	}
 	put_le16(out + 1, 308); /* composite temperature, Kelvin */
 	out[3] = 100; /* available spare, % */
 	out[4] = 10; /* its threshold */
-	put_le64(out + 32, (stats.read_bytes + 511999) / 512000);
-	put_le64(out + 48, (stats.write_bytes + 511999) / 512000);
-	put_le64(out + 64, n->reads);
-	put_le64(out + 80, n->writes);
+	put_le64(out + 32, (read_bytes + 511999) / 512000);
+	put_le64(out + 48, (write_bytes + 511999) / 512000);
+	put_le64(out + 64, reads);
+	put_le64(out + 80, writes);
 	put_le64(out + 112, 1); /* power cycles */
 	put_le64(out + 128, hours);
-	put_le64(out + 160, n->media_errors);
+	put_le64(out + 160, errors);
 	put_le64(out + 176, n->errors);
 	return 512;
 }
@@ -133,18 +145,21 @@ static size_t log_firmware(uint8_t *out)
 /* s5.14.1.4: namespaces whose identity changed since this was read. */
 static size_t log_changed(const struct nvme *n, uint8_t *out)
 {
-	put_le32(out, n->ns_changed);
+	for (uint32_t left = n->ns_changed; left; left &= left - 1) {
+		put_le32(out, (uint32_t)__builtin_ctz(left) + 1);
+		out += 4;
+	}
 	return 4096;
 }
 
 /* The page's contents and size, 0: there is none. */
-static size_t log_page(const struct nvme *n, uint8_t page, uint8_t *out)
+static size_t log_page(struct nvme *n, uint8_t page, uint32_t nsid, uint8_t *out)
 {
 	switch (page) {
 	case NVME_LOG_ERROR:
 		return log_errors(n, out);
 	case NVME_LOG_SMART:
-		return log_smart(n, out);
+		return log_smart(n, nsid, out);
 	case NVME_LOG_FIRMWARE:
 		return log_firmware(out);
 	case NVME_LOG_CHANGED_NS:
@@ -161,20 +176,26 @@ uint16_t nvme_get_log(struct nvme *n, const struct nvme_sqe *cmd)
 	bool keep_events = cmd->cdw10 & BIT(15);
 	uint8_t page = cmd->cdw10 & 0xff, data[LOG_SIZE_MAX] = { 0 };
 	uint16_t status;
-	size_t size = log_page(n, page, data);
+	size_t size = log_page(n, page, cmd->nsid, data);
 
 	if (!size)
 		return NVME_SC_LOG_PAGE | NVME_DNR;
-	if (cmd->nsid > 1 && cmd->nsid != NVME_NSID_ALL)
-		return NVME_SC_INVALID_NS | NVME_DNR;
+	if (cmd->nsid && cmd->nsid != NVME_NSID_ALL) {
+		status = nvme_ns_status(n, cmd->nsid);
+		if (status)
+			return status;
+	}
 	if (offset & 3 || offset > size || dwords * 4 > (uint64_t)NVME_PAGE << NVME_MDTS)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
 	size = MIN(size - offset, dwords * 4);
 	status = nvme_data_out(n, cmd, data + offset, size, dwords * 4);
 	if (!status && !keep_events) {
 		page_read(n, page);
-		if (page == NVME_LOG_CHANGED_NS)
+		if (page == NVME_LOG_CHANGED_NS) {
 			n->ns_changed = 0;
+			/* What came since the last notice is in the list that was just read. */
+			n->events_due &= ~BIT(NVME_EVENT_NS_CHANGED);
+		}
 	}
 	return status;
 }

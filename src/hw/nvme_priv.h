@@ -13,10 +13,11 @@
 #include "util/checked.h"
 
 /*
- * One controller with one namespace. What the guest may change while we look at it is copied once; what was checked
+ * One controller and its namespaces. What the guest may change while we look at it is copied once; what was checked
  * is kept here. The doorbells run on the vCPUs without the lock and touch only what is marked "atomic".
  */
 #define NVME_MAX_QUEUES PCI_MSIX_MAX /* admin included; masks of queues are 64 bits wide */
+#define NVME_NS_MAX 16 /* namespaces */
 #define NVME_IOV_INLINE 8
 #define NVME_IOV_MAX ((1u << NVME_MDTS) + 1)
 #define NVME_BOUNCE 65536u /* read at a time by Compare and Verify */
@@ -70,11 +71,13 @@ struct nvme_buf {
 struct nvme_req {
 	struct blk_req blk;
 	struct nvme *n;
+	struct nvme_ns *ns;
 	struct nvme_req *next_free;
 	struct nvme_sq *sq;
 	struct nvme_buf *buf;
 	uint16_t cid;
-	uint16_t range, ranges; /* Dataset Management: next one, count */
+	uint16_t range,
+		ranges; /* Dataset Management: next one, count; Flush of all namespaces: the one at work */
 	uint64_t left; /* Compare, Verify: bytes to read after this step */
 	/* A step went well: starts the next one (NVME_LATER) or ends the command. NULL: there is one step. */
 	uint16_t (*next)(struct nvme_req *r);
@@ -82,7 +85,7 @@ struct nvme_req {
 };
 
 struct nvme_features {
-	uint32_t arbitration, temp_over, temp_under, error_recovery, coalescing, atomicity, events;
+	uint32_t arbitration, temp_over, temp_under, coalescing, atomicity, events;
 	bool write_cache;
 	uint64_t no_coalescing; /* bit per vector */
 };
@@ -101,11 +104,34 @@ enum nvme_state {
 	NVME_RESETTING, /* CC.EN was cleared: CSTS.RDY falls when nothing is in flight */
 };
 
-struct nvme_conf {
+struct nvme_ns_conf {
 	struct blk_spec blk;
-	uint64_t maxq, qsz, ioslots, sectsz, ram, eui64, bootindex;
+	uint64_t eui64;
+};
+
+struct nvme_conf {
+	struct nvme_ns_conf first; /* namespace 1 */
+	struct nvme_ns_conf ns[NVME_NS_MAX + 1]; /* the others, by number */
+	uint64_t maxq, qsz, ioslots, sectsz, ram, bootindex;
 	char *ser;
-	int dsm;
+	int dsm; /* enum nvme_dsm */
+};
+
+enum nvme_dsm { NVME_DSM_AUTO, NVME_DSM_ENABLE, NVME_DSM_DISABLE };
+
+/* A namespace (s6.1): one disk. Its number is its place in nvme.ns plus one; numbers may be left out. */
+struct nvme_ns {
+	struct blk *blk; /* NULL: inactive */
+	uint32_t id;
+	bool read_only;
+	bool unreliable; /* the guest was told that the disk has failed */
+	unsigned int block_shift, blocks_max; /* log2 of a block's bytes; blocks per transfer */
+	uint64_t blocks;
+	uint64_t eui64;
+	uint32_t error_recovery; /* a feature */
+	uint64_t reads, writes, media_errors;
+	struct blk_req **batch;
+	unsigned int nbatch;
 };
 
 struct nvme {
@@ -114,14 +140,13 @@ struct nvme {
 	struct dev_region bells;
 	struct dev_post kick;
 	struct dev_timer held_timer;
-	struct blk *blk;
 	const struct nvme_conf *conf;
 
 	/* what the guest is told */
-	uint64_t blocks;
-	unsigned int block_shift, blocks_max; /* log2 of a block's bytes; blocks per transfer */
-	bool read_only, dsm, write_zeroes;
-	uint64_t eui64;
+	struct nvme_ns ns[NVME_NS_MAX];
+	struct nvme_ns *ready_ns[NVME_NS_MAX]; /* those that take commands, NULL: not this one */
+	uint32_t nn; /* number of the last one that is active */
+	bool dsm, write_zeroes;
 	char serial[DISKID_LEN + 1];
 
 	/* registers */
@@ -148,22 +173,20 @@ struct nvme {
 	/* requests */
 	struct nvme_req *reqs, *free_reqs;
 	struct nvme_buf *bufs, **free_bufs;
-	struct blk_req **batch;
-	unsigned int nfree_bufs, nbatch;
+	unsigned int nfree_bufs;
 	unsigned int inflight; /* with the back end, shutdown's flush included */
 	struct blk_req flush;
+	struct nvme_ns *flush_ns;
 	bool pausing, in_flr;
 
 	/* admin */
 	struct nvme_features feat;
 	uint16_t aer_cid[NVME_AER_MAX];
 	unsigned int naer;
-	bool unreliable; /* the guest was told that the disk has failed */
 	uint32_t events_due, events_masked; /* bit per enum nvme_event */
-	uint32_t ns_changed; /* the namespace's number, until the guest has read the list */
+	uint32_t ns_changed; /* bit per place in ns, until the guest has read the list */
 	struct nvme_log_entry log[NVME_LOG_ENTRIES];
 	uint64_t errors;
-	uint64_t reads, writes, media_errors;
 	uint64_t made_ns;
 	struct iovec scratch[NVME_IOV_MAX];
 };
@@ -174,8 +197,21 @@ static inline uint16_t nvme_cid(const struct nvme_sqe *cmd)
 }
 
 /* nvme.c */
+/* After each batch of completions: signals, then fetches what waited for their requests. */
+void nvme_batch_end(struct dev *d);
 /* Acts on what waits for n->inflight to be 0. */
 void nvme_drained(struct nvme *n);
+
+/* nvme_ns.c */
+/* Opens what the configuration names, or err is set. nvme_ns_fini() accepts what was half made. */
+int nvme_ns_init(struct nvme *n, struct err *err);
+void nvme_ns_fini(struct nvme *n);
+/* The active one with the lowest number above id, NULL: there is none. */
+struct nvme_ns *nvme_ns_next(struct nvme *n, uint32_t id);
+/* What a command gets that cannot have this namespace (s4.2, s6.1): NVME_SC_OK if there is nothing wrong with it. */
+uint16_t nvme_ns_status(const struct nvme *n, uint32_t nsid);
+/* The disk has another size now. */
+void nvme_ns_grown(struct nvme *n, const struct blk *disk);
 
 /* nvme_queue.c */
 uint64_t nvme_bell_read(struct dev *d, uint64_t offset, unsigned int size);
@@ -221,8 +257,8 @@ void nvme_coalesce_flush(struct nvme *n);
 void nvme_coalesce_init(struct nvme *n);
 
 /* nvme_verify.c: Compare and Verify */
-uint16_t nvme_io_compare(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
-uint16_t nvme_io_verify(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd);
+uint16_t nvme_io_compare(struct nvme_req *r, const struct nvme_sqe *cmd);
+uint16_t nvme_io_verify(struct nvme_req *r, const struct nvme_sqe *cmd);
 
 /* nvme_admin.c */
 uint16_t nvme_admin_command(struct nvme *n, const struct nvme_sqe *cmd, uint32_t *dw0);
@@ -248,26 +284,26 @@ static inline bool nvme_io_ready(const struct nvme *n)
 	return n->free_reqs && n->nfree_bufs;
 }
 /* SLBA and NLB of a command, as bytes in r. */
-static inline uint16_t nvme_req_range(const struct nvme *n, struct nvme_req *r,
-				      const struct nvme_sqe *cmd)
+static inline uint16_t nvme_req_range(struct nvme_req *r, const struct nvme_sqe *cmd)
 {
+	const struct nvme_ns *ns = r->ns;
 	uint64_t lba = cmd->cdw10 | (uint64_t)cmd->cdw11 << 32;
 	uint64_t blocks = (cmd->cdw12 & 0xffff) + 1ull;
 
-	if (!range_inside(lba, blocks, n->blocks))
+	if (!range_inside(lba, blocks, ns->blocks))
 		return NVME_SC_LBA_RANGE | NVME_DNR;
-	r->blk.offset = lba << n->block_shift;
-	r->blk.len = blocks << n->block_shift;
+	r->blk.offset = lba << ns->block_shift;
+	r->blk.len = blocks << ns->block_shift;
 	return NVME_SC_OK;
 }
 
 /* Hands it to the disk with the others of this turn. */
 static inline uint16_t nvme_req_start(struct nvme_req *r)
 {
-	struct nvme *n = r->n;
+	struct nvme_ns *ns = r->ns;
 
-	n->inflight++;
-	n->batch[n->nbatch++] = &r->blk;
+	r->n->inflight++;
+	ns->batch[ns->nbatch++] = &r->blk;
 	return NVME_LATER;
 }
 

@@ -326,10 +326,12 @@ void nvme_signal(struct nvme *n)
 
 void nvme_submit(struct nvme *n)
 {
-	if (!n->nbatch)
-		return;
-	blk_submit(n->blk, n->batch, n->nbatch);
-	n->nbatch = 0;
+	for (struct nvme_ns *ns = n->ns; ns < n->ns + n->nn; ns++) {
+		if (!ns->nbatch)
+			continue;
+		blk_submit(ns->blk, ns->batch, ns->nbatch);
+		ns->nbatch = 0;
+	}
 }
 
 /*

@@ -27,9 +27,9 @@ static uint16_t next_piece(struct nvme_req *r)
 }
 
 /* s6.18: no data moves, the blocks must be readable. */
-uint16_t nvme_io_verify(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+uint16_t nvme_io_verify(struct nvme_req *r, const struct nvme_sqe *cmd)
 {
-	uint16_t status = nvme_req_range(n, r, cmd);
+	uint16_t status = nvme_req_range(r, cmd);
 
 	if (status)
 		return status;
@@ -67,17 +67,17 @@ static uint16_t compare_piece(struct nvme_req *r)
 }
 
 /* s6.6: the guest's data is looked at when the disk's is there. */
-uint16_t nvme_io_compare(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)
+uint16_t nvme_io_compare(struct nvme_req *r, const struct nvme_sqe *cmd)
 {
 	unsigned int count;
 	uint16_t status;
 
-	if ((cmd->cdw12 & 0xffff) >= n->blocks_max || cmd->mptr)
+	if ((cmd->cdw12 & 0xffff) >= r->ns->blocks_max || cmd->mptr)
 		return NVME_SC_INVALID_FIELD | NVME_DNR;
-	status = nvme_req_range(n, r, cmd);
+	status = nvme_req_range(r, cmd);
 	if (status)
 		return status;
-	status = nvme_prp_map(&n->fn.dma, cmd, r->blk.len, nvme_req_buf(r)->u.iov, NVME_IOV_MAX,
+	status = nvme_prp_map(&r->n->fn.dma, cmd, r->blk.len, nvme_req_buf(r)->u.iov, NVME_IOV_MAX,
 			      &count);
 	if (status)
 		return status;

@@ -246,13 +246,13 @@ static void features(void)
 {
 	static const struct {
 		uint8_t id;
-		uint32_t select, first, value, kept, bad;
+		uint32_t select, first, value, kept, bad, nsid;
 	} cases[] = {
 		{ NVME_FEAT_ARBITRATION, 0, 0, 0x01020304, 0x01020304, 0x8 },
 		{ NVME_FEAT_POWER, 0, 0, 0, 0, 1 },
 		{ NVME_FEAT_TEMPERATURE, 0, 343, 350, 350, 1 << 16 },
 		{ NVME_FEAT_TEMPERATURE, 1 << 20, 0, 1 << 20 | 270, 270, 2 << 20 },
-		{ NVME_FEAT_ERROR_RECOVERY, 0, 0, 100, 100, 1 << 16 },
+		{ NVME_FEAT_ERROR_RECOVERY, 0, 0, 100, 100, 1 << 16, 1 },
 		{ NVME_FEAT_WRITE_CACHE, 0, 1, 0, 0, 0 },
 		{ NVME_FEAT_COALESCING, 0, 0, 0x1234, 0x1234, 0x10000 },
 		{ NVME_FEAT_VECTOR, 3, 3, 1 << 16 | 3, 1 << 16 | 3, 17 },
@@ -261,19 +261,19 @@ static void features(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		uint32_t got = 0, id = cases[i].id;
+		uint32_t got = 0, id = cases[i].id, nsid = cases[i].nsid;
 		struct nvme_sqe get =
-			tb_nvme_admin(NVME_ADM_GET_FEATURES, 0, 0, id, cases[i].select);
+			tb_nvme_admin(NVME_ADM_GET_FEATURES, nsid, 0, id, cases[i].select);
 		struct fix f;
 
 		fix_start(&f, NULL);
 		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
 		CHECK_EQ(got, cases[i].first);
-		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, id, cases[i].value), 0);
+		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, nsid, id, cases[i].value), 0);
 		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
 		CHECK_EQ(got, cases[i].kept);
 		if (cases[i].bad)
-			CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, id, cases[i].bad),
+			CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, nsid, id, cases[i].bad),
 				 INVALID_FIELD);
 		CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &got), 0);
 		CHECK_EQ(got, cases[i].kept);

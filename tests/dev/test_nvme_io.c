@@ -230,8 +230,9 @@ static void nv07_ranges(void)
 
 static void nv14_nsid_io(void)
 {
-	static const uint8_t opcodes[] = { NVME_CMD_FLUSH, NVME_CMD_WRITE, NVME_CMD_READ,
-					   NVME_CMD_WRITE_ZEROES, NVME_CMD_DSM };
+	static const uint8_t opcodes[] = { NVME_CMD_FLUSH,	  NVME_CMD_WRITE, NVME_CMD_READ,
+					   NVME_CMD_WRITE_ZEROES, NVME_CMD_DSM,	  NVME_CMD_COMPARE,
+					   NVME_CMD_VERIFY };
 	static const uint32_t nsids[] = { 0, 2, 0xfffffffe, NVME_NSID_ALL };
 	struct fix f;
 
@@ -239,10 +240,13 @@ static void nv14_nsid_io(void)
 	for (size_t i = 0; i < ARRAY_LEN(opcodes); i++) {
 		for (size_t k = 0; k < ARRAY_LEN(nsids); k++) {
 			struct nvme_sqe cmd = tb_nvme_rw(opcodes[i], 0, 1, 0x20000, 0);
-			bool good = opcodes[i] == NVME_CMD_FLUSH && nsids[k] == NVME_NSID_ALL;
+			bool all = nsids[k] == NVME_NSID_ALL;
+			uint16_t want = all ? INVALID_FIELD : INVALID_NS;
 
+			if (all && opcodes[i] == NVME_CMD_FLUSH)
+				want = 0;
 			cmd.nsid = nsids[k];
-			CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), good ? 0 : INVALID_NS);
+			CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), want);
 		}
 	}
 	fix_end(&f);

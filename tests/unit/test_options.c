@@ -120,6 +120,8 @@ static void test_slots(void)
 		{ "7:3,nvme,/d", "pci.0.7.3.path", "/d" },
 		{ "0:7:3,nvme,/d", "pci.0.7.3.device", "nvme" },
 		{ "7,nvme,ram=64,ser=A", "pci.0.7.0.ram", "64" },
+		{ "7,nvme,/d,ns.2.path=/e,ns.2.ro", "pci.0.7.0.ns.2.path", "/e" },
+		{ "7,nvme,/d,ns.2.path=/e,ns.2.ro", "pci.0.7.0.ns.2.ro", "true" },
 		{ "7,fbuf,unix:/run/x,w=800", "pci.0.7.0.tcp", "unix:/run/x" },
 		{ "0,amd_hostbridge", "pci.0.0.0.device", "hostbridge" },
 		{ "7,ahci,hd:/a,ro,cd:/b,ser=X", "pci.0.7.0.port.1.type", "cd" },
