@@ -51,6 +51,7 @@ struct blk_info {
 	uint32_t sector; /* logical sector: 512..8192 */
 	uint32_t physical_sector;
 	bool read_only, discard, write_zeroes;
+	bool transient; /* what it holds is gone when it is closed */
 	const char *path; /* for messages */
 };
 

@@ -71,6 +71,7 @@ struct blk *blk_open_mem(struct loop *l, uint64_t size, uint32_t sector)
 				       .physical_sector = sector,
 				       .discard = true,
 				       .write_zeroes = true,
+				       .transient = true,
 				       .path = "memory" };
 	blk_init(&m->b, &ops, l);
 	return &m->b;

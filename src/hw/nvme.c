@@ -74,6 +74,7 @@ static void nvme_enable(struct nvme *n)
 /* Queues, masks and status to power-on state; CC, AQA, ASQ and ACQ stay (s7.3.2). */
 static void nvme_disable(struct nvme *n)
 {
+	nvme_format_drop(n);
 	nvme_queues_close(n);
 	n->state = NVME_DISABLED;
 	n->csts = 0;
@@ -433,6 +434,7 @@ static void nvme_resume(struct dev *d)
 {
 	struct nvme *n = nvme_of(d);
 
+	nvme_format_resume(n);
 	nvme_drained(n);
 	nvme_coalesce_flush(n);
 	n->ready |= n->starved;

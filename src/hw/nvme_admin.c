@@ -325,6 +325,8 @@ uint16_t nvme_admin_command(struct nvme *n, const struct nvme_sqe *cmd, uint32_t
 		return get_features(n, cmd, dw0);
 	case NVME_ADM_ASYNC_EVENT:
 		return nvme_async_event(n, cmd);
+	case NVME_ADM_FORMAT:
+		return nvme_format(n, cmd);
 	case NVME_ADM_DBBUF:
 		return nvme_dbbuf_config(n, cmd);
 	default:

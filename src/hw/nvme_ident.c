@@ -41,7 +41,7 @@ static void ident_controller(const struct nvme *n, uint8_t *out)
 	put_le32(out + 80, NVME_VERSION);
 	put_le32(out + 92, NVME_WANT_NS_CHANGED); /* OAES */
 	out[111] = 1; /* CNTRLTYPE: I/O controller */
-	put_le16(out + 256, BIT(8)); /* OACS: Doorbell Buffer Config */
+	put_le16(out + 256, BIT(1) | BIT(8)); /* OACS: Format NVM, Doorbell Buffer Config */
 	out[258] = 3; /* ACL: 4 aborts */
 	out[259] = NVME_AER_MAX - 1;
 	out[260] = 3; /* FRMW: one slot, read-only */
@@ -83,7 +83,10 @@ static void ident_namespace(const struct nvme *n, const struct nvme_ns *ns, uint
 		out[33] = BIT(3); /* DLFEAT: Write Zeroes may deallocate */
 	out[99] = ns->read_only; /* NSATTR */
 	put_be64(out + 120, ns->eui64);
-	out[130] = (uint8_t)ns->block_shift; /* LBAF0.LBADS */
+	out[25] = ns->nformats - 1; /* NLBAF */
+	out[26] = ns->format; /* FLBAS */
+	for (unsigned int i = 0; i < ns->nformats; i++)
+		out[130 + 4 * i] = ns->formats[i]; /* LBADS */
 }
 
 /* s5.15.2.1: of an inactive one, zeroes. */

@@ -40,7 +40,7 @@ struct nvme_buf *nvme_req_buf(struct nvme_req *r)
 	return r->buf = r->n->free_bufs[--r->n->nfree_bufs];
 }
 
-static uint16_t status_of(enum blk_op op, int res)
+uint16_t nvme_status_of(enum blk_op op, int res)
 {
 	if (res == 0)
 		return NVME_SC_OK;
@@ -60,8 +60,8 @@ static uint16_t status_of(enum blk_op op, int res)
 	}
 }
 
-/* The disk will not vouch for what was written any more (s5.14.1.2, critical warning bit 2). */
-__attribute__((noinline)) static void note_failure(struct nvme *n, struct nvme_ns *ns)
+/* s5.14.1.2: critical warning bit 2 comes with it. */
+void nvme_note_failure(struct nvme *n, struct nvme_ns *ns)
 {
 	ns->media_errors++;
 	if (!blk_failed(ns->blk) || ns->unreliable)
@@ -74,11 +74,11 @@ static void req_done(struct blk_req *blk, int res)
 {
 	struct nvme_req *r = container_of(blk, struct nvme_req, blk);
 	struct nvme *n = r->n;
-	uint16_t status = status_of(blk->op, res);
+	uint16_t status = nvme_status_of(blk->op, res);
 
 	n->inflight--;
 	if (status) {
-		note_failure(n, r->ns);
+		nvme_note_failure(n, r->ns);
 	} else if (r->next && n->state != NVME_RESETTING) {
 		status = r->next(r);
 		if (status == NVME_LATER)
@@ -106,7 +106,7 @@ static void flush_done(struct blk_req *blk, int res)
 
 	n->inflight--;
 	if (res)
-		note_failure(n, n->flush_ns);
+		nvme_note_failure(n, n->flush_ns);
 	if (n->state != NVME_SHUTTING)
 		return;
 	if (next)
@@ -293,10 +293,12 @@ static uint16_t io_flush_all(struct nvme_req *r)
 __attribute__((noinline)) static uint16_t io_elsewhere(struct nvme *n, struct nvme_req *r,
 						       const struct nvme_sqe *cmd)
 {
+	uint16_t status;
+
 	switch (cmd->cdw0 & 0xff) {
 	case NVME_CMD_FLUSH:
 		if (cmd->nsid == NVME_NSID_ALL)
-			return io_flush_all(r);
+			return n->format.ns ? NVME_SC_FORMAT_IN_PROGRESS : io_flush_all(r);
 		break;
 	case NVME_CMD_READ:
 	case NVME_CMD_WRITE:
@@ -308,7 +310,8 @@ __attribute__((noinline)) static uint16_t io_elsewhere(struct nvme *n, struct nv
 	default:
 		return NVME_SC_INVALID_OPCODE | NVME_DNR;
 	}
-	return nvme_ns_status(n, cmd->nsid);
+	status = nvme_ns_status(n, cmd->nsid);
+	return status ? status : NVME_SC_FORMAT_IN_PROGRESS;
 }
 
 static uint16_t io_dispatch(struct nvme *n, struct nvme_req *r, const struct nvme_sqe *cmd)

@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "hw/diskid.h"
 #include "util/err.h"
@@ -34,6 +33,24 @@ static void ns_measure(struct nvme_ns *ns)
 {
 	ns->blocks = blk_info_get(ns->blk)->size >> ns->block_shift;
 	ns->blocks_max = NVME_PAGE << NVME_MDTS >> ns->block_shift;
+}
+
+void nvme_ns_set_format(struct nvme_ns *ns, uint8_t format)
+{
+	ns->format = format;
+	ns->block_shift = ns->formats[format];
+	ns_measure(ns);
+}
+
+/*
+ * Blocks of 512 bytes can be made 4096. An image does not say which it was written with, so that is for disks which are
+ * gone with the guest: for others it is in the configuration.
+ */
+static void ns_list_formats(struct nvme_ns *ns, const struct blk_info *info)
+{
+	ns->formats[ns->nformats++] = (uint8_t)__builtin_ctz(info->sector);
+	if (info->transient && info->sector == 512 && info->size % 4096 == 0)
+		ns->formats[ns->nformats++] = 12;
 }
 
 void nvme_ns_grown(struct nvme *n, const struct blk *disk)
@@ -76,8 +93,8 @@ static int ns_open(struct nvme *n, uint32_t id, const struct blk_spec *spec, uin
 	if (!ns->blk)
 		return -EIO;
 	info = blk_info_get(ns->blk);
-	ns->block_shift = (unsigned int)__builtin_ctz(info->sector);
-	ns_measure(ns);
+	ns_list_formats(ns, info);
+	nvme_ns_set_format(ns, 0);
 	ns->read_only = info->read_only;
 	n->ready_ns[id - 1] = ns;
 	n->nn = id;
@@ -111,15 +128,22 @@ static int first_open(struct nvme *n, struct err *err)
 	return res < 0 ? res : diskid_make(conf->ser, spec.path, n->serial, err);
 }
 
+static bool is_set(const struct nvme_ns_conf *c)
+{
+	const struct blk_spec *s = &c->blk;
+
+	return s->path || s->sectorsize || s->nocache || s->sync || s->ro || s->nodelete ||
+	       s->cache || s->on_nospace || s->on_error || c->eui64;
+}
+
 int nvme_ns_init(struct nvme *n, struct err *err)
 {
-	static const struct nvme_ns_conf unset;
 	int res = first_open(n, err);
 
 	for (uint32_t id = 0; res == 0 && id <= NVME_NS_MAX; id++) {
 		const struct nvme_ns_conf *c = &n->conf->ns[id];
 
-		if (memcmp(c, &unset, sizeof(unset)) == 0)
+		if (!is_set(c))
 			continue;
 		if (id < 2)
 			return err_set(err, -EINVAL,

@@ -95,6 +95,16 @@ struct nvme_log_entry {
 	uint16_t sq, cid, status;
 };
 
+/* A Format NVM that runs. */
+struct nvme_format {
+	struct blk_req blk;
+	struct nvme_ns *ns; /* the one at work, NULL: nothing runs */
+	uint32_t left; /* bit per place in ns: those that come after it */
+	uint16_t cid;
+	uint8_t lbaf;
+	bool parked; /* goes on when the device does */
+};
+
 enum nvme_state {
 	NVME_DISABLED,
 	NVME_READY,
@@ -126,6 +136,8 @@ struct nvme_ns {
 	bool read_only;
 	bool unreliable; /* the guest was told that the disk has failed */
 	unsigned int block_shift, blocks_max; /* log2 of a block's bytes; blocks per transfer */
+	uint8_t formats[2]; /* LBA formats that it can have: block_shift of each */
+	uint8_t nformats, format;
 	uint64_t blocks;
 	uint64_t eui64;
 	uint32_t error_recovery; /* a feature */
@@ -177,6 +189,7 @@ struct nvme {
 	unsigned int inflight; /* with the back end, shutdown's flush included */
 	struct blk_req flush;
 	struct nvme_ns *flush_ns;
+	struct nvme_format format;
 	bool pausing, in_flr;
 
 	/* admin */
@@ -210,6 +223,8 @@ void nvme_ns_fini(struct nvme *n);
 struct nvme_ns *nvme_ns_next(struct nvme *n, uint32_t id);
 /* What a command gets that cannot have this namespace (s4.2, s6.1): NVME_SC_OK if there is nothing wrong with it. */
 uint16_t nvme_ns_status(const struct nvme *n, uint32_t nsid);
+/* The LBA format with this index, which exists. */
+void nvme_ns_set_format(struct nvme_ns *ns, uint8_t format);
 /* The disk has another size now. */
 void nvme_ns_grown(struct nvme *n, const struct blk *disk);
 
@@ -307,10 +322,21 @@ static inline uint16_t nvme_req_start(struct nvme_req *r)
 	return NVME_LATER;
 }
 
+/* What a command gets for the result of a request. */
+uint16_t nvme_status_of(enum blk_op op, int res);
+/* Counts what has failed, and tells of a disk that will not vouch for what was written any more. */
+void nvme_note_failure(struct nvme *n, struct nvme_ns *ns);
 struct nvme_buf *nvme_req_buf(struct nvme_req *r);
 int nvme_io_init(struct nvme *n, unsigned int slots);
 void nvme_io_fini(struct nvme *n);
 void nvme_start_flush(struct nvme *n);
+
+/* nvme_format.c */
+uint16_t nvme_format(struct nvme *n, const struct nvme_sqe *cmd);
+/* Goes on after a pause. */
+void nvme_format_resume(struct nvme *n);
+/* Forgets one that a pause has interrupted. */
+void nvme_format_drop(struct nvme *n);
 
 /* nvme_prp.c */
 /*

@@ -514,7 +514,7 @@ static void nv13_opcodes(void)
 			  op == NVME_CMD_WRITE_ZEROES || op == NVME_CMD_DSM ||
 			  op == NVME_CMD_VERIFY;
 		bool adm = op <= 2 || (op >= 4 && op <= 6) || (op >= 8 && op <= 10) || op == 12 ||
-			   op == NVME_ADM_DBBUF;
+			   op == NVME_ADM_DBBUF || op == NVME_ADM_FORMAT;
 
 		if (!io)
 			CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), INVALID_OPCODE);

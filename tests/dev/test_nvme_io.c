@@ -228,30 +228,6 @@ static void nv07_ranges(void)
 	fix_end(&f);
 }
 
-static void nv14_nsid_io(void)
-{
-	static const uint8_t opcodes[] = { NVME_CMD_FLUSH,	  NVME_CMD_WRITE, NVME_CMD_READ,
-					   NVME_CMD_WRITE_ZEROES, NVME_CMD_DSM,	  NVME_CMD_COMPARE,
-					   NVME_CMD_VERIFY };
-	static const uint32_t nsids[] = { 0, 2, 0xfffffffe, NVME_NSID_ALL };
-	struct fix f;
-
-	fix_start(&f, NULL);
-	for (size_t i = 0; i < ARRAY_LEN(opcodes); i++) {
-		for (size_t k = 0; k < ARRAY_LEN(nsids); k++) {
-			struct nvme_sqe cmd = tb_nvme_rw(opcodes[i], 0, 1, 0x20000, 0);
-			bool all = nsids[k] == NVME_NSID_ALL;
-			uint16_t want = all ? INVALID_FIELD : INVALID_NS;
-
-			if (all && opcodes[i] == NVME_CMD_FLUSH)
-				want = 0;
-			cmd.nsid = nsids[k];
-			CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), want);
-		}
-	}
-	fix_end(&f);
-}
-
 static void write_zeroes(void)
 {
 	struct fix f;
@@ -970,7 +946,6 @@ static const struct test_case cases[] = {
 	{ "large_transfers", large_transfers },
 	{ "nv06_prp_errors", nv06_prp_errors },
 	{ "nv07_ranges", nv07_ranges },
-	{ "nv14_nsid_io", nv14_nsid_io },
 	{ "write_zeroes", write_zeroes },
 	{ "nv12_dsm", nv12_dsm },
 	{ "dsm_disabled_or_failing", dsm_disabled_or_failing },
