@@ -23,23 +23,32 @@
 #define LOG_MAX MIB
 #define LINE_MAX_BYTES 4096
 
-/* "2026-01-12T07:40:01+01:00: " */
-static size_t put_time(char *out, size_t size)
+void glog_time(char out[GLOG_TIME_SIZE])
 {
 	time_t now = time(NULL);
 	struct tm tm;
-	size_t n;
+	size_t n = 0;
 
-	if (!localtime_r(&now, &tm))
-		return 0;
-	n = strftime(out, size, "%Y-%m-%dT%H:%M:%S%z", &tm);
-	if (n < 3 || n + 4 > size)
-		return 0;
+	if (localtime_r(&now, &tm))
+		n = strftime(out, GLOG_TIME_SIZE - 1, "%Y-%m-%dT%H:%M:%S%z", &tm);
 	/* strftime writes +0100, ISO 8601's long form wants +01:00. */
-	memmove(out + n - 1, out + n - 2, 2);
-	out[n - 2] = ':';
-	memcpy(out + n + 1, ": ", 2);
-	return n + 3;
+	if (n >= 3) {
+		memmove(out + n - 1, out + n - 2, 2);
+		out[n - 2] = ':';
+		n++;
+	}
+	out[n] = '\0';
+}
+
+/* "2026-01-12T07:40:01+01:00: " */
+static size_t put_time(char *out, size_t size)
+{
+	char now[GLOG_TIME_SIZE];
+	int n;
+
+	glog_time(now);
+	n = snprintf(out, size, "%s: ", now);
+	return n > 2 && (size_t)n < size ? (size_t)n : 0;
 }
 
 __attribute__((format(printf, 3, 0))) static void append(const struct guest *g, const char *file,

@@ -10,6 +10,9 @@ struct guest;
 
 #define GLOG_FILE "vm-bhyve.log"
 
+/* Now, as ISO 8601 with the zone: "2026-01-12T07:40:01+01:00". */
+#define GLOG_TIME_SIZE 40
+void glog_time(char out[GLOG_TIME_SIZE]);
 /*
  * Appends "TIME: text" to NAME/vm-bhyve.log, TIME as ISO 8601 with the zone. Failures are nobody's
  * concern.

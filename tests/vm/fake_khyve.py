@@ -21,6 +21,11 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   slow-keys    fetch a chord only when it is asked for the second time
   no-keys      never fetch one
   caps         Caps Lock is on
+  read=N written=N received=N sent=N
+               what its disk and its card have moved
+  reads=N      bytes more that the disk reads in each second
+  tap=NAME     the tap that its card is on
+  busy         use processor time
   screen-stays when killed, leave a program that keeps the screen's port for a while
 
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
@@ -115,16 +120,38 @@ class Fake:
         self.state = "paused" if {"starts-paused", "no-space"} & set(mode) else "waiting" if self.screen and self.wait else "running"
         self.clients, self.consoles, self.resets = {}, {}, 0
         self.asked = self.typed = 0
+        self.listeners = []
         self.taps = {fd: [] for fd in tap_fds(conf)}
 
     def status(self):
         lines = [f"name={self.conf['name']}", f"state={self.state}", f"pid={os.getpid()}",
-                 f"uptime={int(time.time() - self.start)}", f"resets={self.resets}"]
+                 f"uptime={int(time.time() - self.start)}", f"resets={self.resets}",
+                 "cpus=2", f"memory={256 << 20}"]
         if self.screen:
             lines.append(f"vnc={self.screen_text}")
         if "no-space" in self.mode:
             lines.append("reason=no space on the host for disk0.img")
         return lines
+
+    def stats(self):
+        n = {w.partition("=")[0]: w.partition("=")[2] for w in self.mode if "=" in w}
+        age = time.time() - self.start
+        read = int(n.get("read", 0)) + int(int(n.get("reads", 0)) * age)
+        return [f"exits={int(1000 + 1000 * age)}", "exits.io=7", f"disk.nvme-0:4.0.read={read}",
+                f"disk.nvme-0:4.0.written={n.get('written', 0)}", "disk.nvme-0:4.0.requests=3",
+                *([f"net.virtio-net-0:5.0.tap={n['tap']}"] if "tap" in n else []),
+                f"net.virtio-net-0:5.0.received={n.get('received', 0)}", f"net.virtio-net-0:5.0.sent={n.get('sent', 0)}"]
+
+    def tell(self, event):
+        for client in self.listeners:
+            try:
+                client.sendall(f"event {event}\n".encode())
+            except OSError:
+                pass
+
+    def set_state(self, state):
+        self.state = state
+        self.tell(f"state {state}")
 
     def command(self, client, line):
         """Answers one line. Ends the process when the guest is to be off."""
@@ -144,6 +171,10 @@ class Fake:
                 client.sendall(b"err EBUSY the guest has locked the drive\n")
                 return
             answer = ["medium=no" if "force" in line or "eject" in line else "medium=yes"]
+        elif line == "stats":
+            answer = self.stats()
+        elif line == "events":
+            self.listeners.append(client)
         elif line == "screen":
             size = [w[7:] for w in self.mode if w.startswith("screen=")]
             if not size:
@@ -163,11 +194,12 @@ class Fake:
             answer = ["caps=on" if "caps" in self.mode else "caps=off"]
         elif line == "reset":
             self.resets += 1
+            self.tell(f"reset {self.resets}")
         elif line in ("pause", "resume") and "no-pause" not in self.mode:
             if "tells" in self.mode:
                 with open("fake.told", "a", encoding="utf-8") as f:
                     f.write(line + "\n")
-            self.state = "paused" if line == "pause" else "running"
+            self.set_state("paused" if line == "pause" else "running")
         elif line == "poweroff" and "stubborn" in self.mode:
             pass
         elif line in ("poweroff", "quit"):
@@ -191,6 +223,7 @@ class Fake:
         os.close(memory)
 
     def end(self, status):
+        self.tell("state off")
         for path in [self.conf["control.path"]] + [f"com{n}.sock" for n in self.ports.values()]:
             if os.path.exists(path):
                 os.unlink(path)
@@ -202,6 +235,8 @@ class Fake:
         except ConnectionError:
             data = b""
         if not data:
+            if client in self.listeners:
+                self.listeners.remove(client)
             del self.clients[client]
             client.close()
             return
@@ -272,7 +307,7 @@ def main():
     end = time.time() + (0.1 if "die-late" in mode else 0.6) if set(mode) & {"die-late", "die-up"} \
         else None
     while True:
-        fake.step(0.05 if end else None)
+        fake.step(0 if "busy" in mode else 0.05 if end else None)
         if end and time.time() > end:
             print("khyve: it is over", file=sys.stderr, flush=True)
             fake.end(4)

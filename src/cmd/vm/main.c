@@ -204,6 +204,12 @@ static const struct verb verbs[] = {
 	  "-n LINES  only the last lines",
 	  VERB_OURS },
 	{ "why", verb_why, NEED_STORE, "why [--json] NAME", "--json  for programs", VERB_OURS },
+	{ "events", verb_events, NEED_STORE, "events [-f] [--json] [NAME]",
+	  "-f      what happens from now on, until ^C; else what has happened\n"
+	  "--json  for programs, one object per line",
+	  VERB_OURS },
+	{ "top", verb_top, NEED_STORE, "top [--json]", "--json  for programs", VERB_OURS },
+	{ "metrics", verb_metrics, NEED_STORE, "metrics", NULL, VERB_OURS },
 	{ "screenshot", verb_screenshot, NEED_STORE, "screenshot NAME [FILE.png]", NULL,
 	  VERB_OURS },
 	{ "type", verb_type, NEED_STORE, "type NAME TEXT", NULL, VERB_OURS },
