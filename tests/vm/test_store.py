@@ -7,12 +7,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
 
-from harness import VM, Failed, cases_of, eq, match, run, true
+from harness import VM, Failed, cases_of, eq, match, run, true, until
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 
@@ -475,6 +476,27 @@ def test_configure(s):
     s.vm("edit", "guest", status=1)
     s.env["EDITOR"] = "/nonexistent/editor"
     match(s.fails("configure", "guest"), "cannot run /nonexistent/editor: No such file.*; set EDITOR")
+    # Whatever the editor leaves behind, the file stays as it was unless the editor ends well.
+    before = s.read(conf)
+    script = os.path.join(s.top, "editor")
+    for what, status in (("truncate -s 5 $1; exit 3", 3), ("truncate -s 5 $1; kill -9 $$", 1), ("rm $1", 1)):
+        s.write(script, "#!/bin/sh\n" + what + "\n")
+        os.chmod(script, 0o755)
+        s.env["EDITOR"] = script
+        s.vm("configure", "guest", status=status)
+        eq((s.read(conf), os.listdir(s.path(".trash"))), (before, []), what)
+    # ^C is for the editor.
+    s.write(script, "#!/bin/sh\ntrap 'echo cpu=7 > $1; exit 0' INT\ntouch ready\nwhile :; do sleep 0.02; done\n")
+    p = s.popen("configure", "guest", stderr=subprocess.PIPE, process_group=0)
+    until(lambda: os.path.exists(os.path.join(s.top, "ready")), "the editor runs")
+    os.killpg(p.pid, signal.SIGINT)
+    eq((p.communicate(timeout=60)[1], p.returncode, s.read(conf)), ("", 0, "cpu=7\n"))
+    # Others do not wait for it, and what they write is not lost.
+    s.write(script, f"#!/bin/sh\necho mine > $1\n{os.path.abspath(s.program)} tags add guest web || exit 9\n")
+    mine = s.path(".config/guest.conf.mine")
+    eq(s.fails("configure", "guest"), f"vm: ERROR: another command changed {conf} meanwhile; your text is in {mine}\n")
+    eq((s.read(mine), s.read(conf)), ("mine\n", 'cpu=7\ntags="web"\n'))
+    s.write(conf, MINIMAL)
     # No shell: the words are names of files.
     s.env["EDITOR"] = "touch $(id) ;"
     s.vm("configure", "guest", status=0)

@@ -4,11 +4,9 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "manager/file.h"
@@ -23,8 +21,6 @@
 #include "manager/switch.h"
 #include "util/macros.h"
 #include "util/str.h"
-
-#define EDITOR_WORDS 16
 
 struct names {
 	char **all;
@@ -352,89 +348,4 @@ int verb_remove(struct vm *vm, int argc, char **argv)
 	c = guest_remove_network(&g, (unsigned)n, &err);
 	run_unlock_supervisor(&g, &lock);
 	return c < 0 ? ui_error("%s", err.text) : 0;
-}
-
-static void warn_text(void *arg, const char *text)
-{
-	(void)arg;
-	ui_warning("%s", text);
-}
-
-/* The editor's words, split at blanks; no shell takes part. */
-static int edit_file(const char *editor, const char *path)
-{
-	char copy[1024], *argv[EDITOR_WORDS + 2];
-	int argc = 0, status;
-	pid_t pid;
-
-	if (str_copy(copy, sizeof(copy), editor) < 0)
-		return ui_error(K(053) "EDITOR is too long");
-	for (char *p = copy; argc < EDITOR_WORDS && *(p += strspn(p, " \t"));) {
-		argv[argc++] = p;
-		p += strcspn(p, " \t");
-		if (*p)
-			*p++ = '\0';
-	}
-	if (argc == 0)
-		return ui_error("EDITOR is empty");
-	argv[argc++] = (char *)path;
-	argv[argc] = NULL;
-	status = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
-	if (status)
-		return ui_error("cannot run %s: %s; set EDITOR", argv[0], strerror(status));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : VM_FAILED;
-}
-
-/* One of the files that a guest with cloud-init gets its first settings from. */
-static int edit_seed(const struct guest *g, const char *editor, const char *which)
-{
-	static const char *const files[] = { "meta-data", "network-config", "user-data" };
-	char path[PATH_MAX], seed[PATH_MAX];
-	bool known = false;
-	int c;
-
-	for (size_t i = 0; i < ARRAY_LEN(files); i++)
-		known |= strcmp(which, files[i]) == 0;
-	if (!known)
-		return ui_error(K(004) "'%s' is none of: meta-data network-config user-data",
-				which);
-	if (file_path(path, sizeof(path), "%s/.cloud-init/%s", g->dir, which) < 0 ||
-	    run_path(g, "seed.iso", seed, sizeof(seed)) < 0)
-		return ui_error(K(053) "%s: the path is too long", g->dir);
-	if (access(path, F_OK) < 0)
-		return ui_error("cloud-init is not enabled for this guest");
-	c = access(seed, F_OK) < 0 ? 0
-				   : ui_ask("cloud-init has run already. changes won't take "
-					    "effect. edit anyway?");
-	if (c)
-		return c == UI_NO ? 0 : c;
-	return edit_file(editor, path);
-}
-
-int verb_configure(struct vm *vm, int argc, char **argv)
-{
-	const char *env = getenv("EDITOR"), *editor = env && *env ? env : "vi";
-	struct gconf *conf;
-	struct guest g;
-	struct err err;
-	char near[VM_NEAR_SIZE];
-	int status;
-
-	if (argc != 2 && argc != 3)
-		return ui_usage(vm);
-	if (store_find(&vm->store, argv[1], &g) < 0)
-		return ui_error(K(010) "cannot locate configuration file for virtual machine: %s%s",
-				argv[1], vm_near(vm, argv[1], near));
-	if (argc == 3)
-		return edit_seed(&g, editor, argv[2]);
-	status = edit_file(editor, g.conf);
-	if (status)
-		return status;
-	if (gconf_load(g.conf, &conf, &err) < 0)
-		return ui_error("%s", err.text);
-	keys_check(conf, warn_text, NULL);
-	gconf_free(conf);
-	return 0;
 }
