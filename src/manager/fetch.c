@@ -389,8 +389,7 @@ static int finish(int fd, const char *temp, const struct fetch_opts *o, struct e
 		return err_set(err, -errno, "cannot write %s: %s", o->path, strerror(errno));
 	if (file_path(dir, sizeof(dir), "%.*s", (int)(base - o->path), o->path) < 0)
 		return -ENAMETOOLONG;
-	r = file_sync_dir(dir);
-	return r < 0 ? err_set(err, r, "%s: %s", dir, strerror(-r)) : 0;
+	return file_settle(dir, o->path, err);
 }
 
 static int check_opts(const struct fetch_opts *o, struct err *err)
@@ -437,36 +436,30 @@ int fetch_url(const struct fetch_opts *o, struct err *err)
 
 int fetch_file(const char *from, const struct fetch_opts *o, struct err *err)
 {
-	char temp[PATH_MAX];
-	const char *base = file_base(o->path);
-	int in, out, r = check_opts(o, err);
+	struct fetch f = { .o = o, .fd = -1 };
+	int in, r = check_opts(o, err);
 
 	if (r < 0)
 		return r;
-	if (file_path(temp, sizeof(temp), "%.*s.%s.XXXXXX", (int)(base - o->path), o->path, base) <
-	    0)
-		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", o->path);
 	in = open(from, O_RDONLY | O_CLOEXEC);
 	if (in < 0)
 		return err_set(err, -errno, "cannot read %s: %s", from, strerror(errno));
-	out = mkostemp(temp, O_CLOEXEC);
-	if (out < 0) {
-		r = err_set(err, -errno, "cannot write in the folder of %s: %s", o->path,
-			    strerror(errno));
-		close(in);
-		return r;
+	r = open_part(&f, err);
+	if (r == 0) {
+		/* What a download has left there is of no use. */
+		unlink(f.note);
+		r = ftruncate(f.fd, 0) < 0 ? -errno : storage_copy(in, f.fd, o->progress);
+		if (r < 0)
+			err_set(err, r, "cannot copy %s: %s", from, strerror(-r));
 	}
-	r = storage_copy(in, out, o->progress);
-	if (r < 0)
-		err_set(err, r, "cannot copy %s: %s", from, strerror(-r));
 	if (r == 0)
-		r = finish(out, temp, o, err);
+		r = finish(f.fd, f.part, o, err);
 	if (r == 0)
 		progress_end(o->progress);
-	if (r < 0)
-		unlink(temp);
+	if (r < 0 && r != -EEXIST && f.fd >= 0)
+		unlink(f.part);
 	close(in);
-	close(out);
+	fd_close(&f.fd);
 	return r;
 }
 

@@ -56,6 +56,16 @@ int file_sync_dir(const char *dir)
 	return r;
 }
 
+int file_settle(const char *dir, const char *path, struct err *err)
+{
+	int r = file_sync_dir(dir);
+
+	return r < 0 ? err_set(err, r,
+			       "%s is there, but a power cut may still undo it: cannot sync %s: %s",
+			       path, dir, strerror(-r))
+		     : 0;
+}
+
 /* The folder that path is in, for opening. */
 static int parent_of(const char *path, char *out, size_t size)
 {
@@ -94,11 +104,11 @@ int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode
 	close(fd);
 	if (r == 0 && rename(temp, path) < 0)
 		r = -errno;
-	if (r < 0)
+	if (r < 0) {
 		unlink(temp);
-	else
-		r = file_sync_dir(dir);
-	return r < 0 ? err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
+		return err_set(err, r, "cannot write %s: %s", path, strerror(-r));
+	}
+	return file_settle(dir, path, err);
 }
 
 /* Whether file_write_atomic gives such a name to what it writes, and to a file that ends so. */

@@ -32,6 +32,8 @@ void file_clear_temps(const char *dir, const char *ends, bool such);
 int file_write_new(const char *path, const void *buf, size_t len, mode_t mode, struct err *err);
 /* Writes back a folder's entries. A failure means that a rename may be lost in a power cut. */
 int file_sync_dir(const char *dir);
+/* The same, once path in that folder is what it is to be; err says that it is, and what may happen. */
+int file_settle(const char *dir, const char *path, struct err *err);
 /* Renames a folder to a name that nothing has: -EEXIST, never replaces. */
 int file_move_new(const char *from, const char *to);
 /* mkdir -p. Folders that exist are fine. */

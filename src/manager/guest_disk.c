@@ -118,8 +118,12 @@ static int grow(const struct guest_disk *d, uint64_t size, struct err *err)
 		r = err_set(err, -EINVAL,
 			    "disk %u has %llu MiB: a smaller one would lose what is at its end",
 			    d->number, (unsigned long long)st.st_size / MIB);
-	else if (ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0)
+	else if (ftruncate(fd, (off_t)size) < 0)
 		r = err_set(err, -errno, "cannot resize %s: %s", d->path, strerror(errno));
+	else if (fsync(fd) < 0)
+		r = err_set(err, -errno,
+			    "%s is resized, but a power cut may still undo it: cannot sync it: %s",
+			    d->path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return r;

@@ -22,11 +22,7 @@ int guest_move(const char *from, const struct guest *to, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot make %s: %s", to->dir, strerror(-r));
 	store_around(to, &s);
-	r = file_sync_dir(s.dir);
-	return r < 0 ? err_set(err, r,
-			       "%s is there, but a power cut may still undo it: cannot sync %s: %s",
-			       to->dir, s.dir, strerror(-r))
-		     : 0;
+	return file_settle(s.dir, to->dir, err);
 }
 
 int guest_rename(const struct store *s, const struct guest *g, const char *name, struct guest *out,
@@ -65,7 +61,8 @@ int guest_rename(const struct store *s, const struct guest *g, const char *name,
 	}
 	if (r == 0) {
 		if (unlink(old) < 0 && errno != ENOENT)
-			r = err_set(err, -errno, "cannot remove %s: %s", old, strerror(errno));
+			r = err_set(err, -errno, "%s is renamed, but %s cannot be removed: %s",
+				    g->name, old, strerror(errno));
 		glog_write(&to, "renamed from %s", g->name);
 		*out = to;
 	}

@@ -59,8 +59,10 @@ static void purge(const struct store *s)
 		    access(manifest, F_OK) == 0)
 			continue;
 		fd = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+			file_clear_temps(dir, file_base(manifest), true);
 			unlinkat(dirfd(d), e->d_name, 0);
+		}
 		fd_close(&fd);
 	}
 	if (d)
@@ -194,8 +196,10 @@ static int publish(const struct store *s, const char *part, const char *file, st
 		r = err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
 	if (r == 0) {
 		r = gconf_save(m, gconf_path(m), err);
-		if (r < 0)
+		if (r < 0) {
+			unlink(gconf_path(m));
 			unlink(path);
+		}
 	}
 	return r;
 }
@@ -454,7 +458,8 @@ int image_destroy(const struct store *s, const char *uuid, struct err *err)
 	if (r == 0 && unlink(manifest) < 0)
 		r = err_set(err, -errno, "cannot remove %s: %s", manifest, strerror(errno));
 	if (r == 0 && path[0] && unlink(path) < 0 && errno != ENOENT)
-		r = err_set(err, -errno, "cannot remove %s: %s", path, strerror(errno));
+		r = err_set(err, -errno, "the image is gone, but %s cannot be removed: %s", path,
+			    strerror(errno));
 	gconf_free(m);
 	return r;
 }

@@ -142,9 +142,8 @@ static int place(const struct media *m, const char *temp, const char *name, stru
 	if (r < 0)
 		return r;
 	r = chmod(temp, 0644) < 0 ? -errno : file_move_new(temp, path);
-	if (r == 0)
-		r = file_sync_dir(m->dir);
-	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r))
+		     : file_settle(m->dir, path, err);
 }
 
 static int unpack_to(const struct media *m, const char *from, const char *temp, struct err *err)

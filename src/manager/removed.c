@@ -118,11 +118,10 @@ int removed_add(const struct guest *g, struct err *err)
 			break;
 		r = 0;
 	}
-	if (r == 0)
-		r = file_sync_dir(dir);
-	if (r == 0)
-		r = file_sync_dir(s.dir);
-	return r < 0 ? err_set(err, r, "cannot remove %s: %s", g->dir, strerror(-r)) : 0;
+	if (r < 0)
+		return err_set(err, r, "cannot remove %s: %s", g->dir, strerror(-r));
+	r = file_settle(dir, path, err);
+	return r < 0 ? r : file_settle(s.dir, path, err);
 }
 
 int removed_restore(const struct store *s, const char *name, struct err *err)

@@ -241,12 +241,11 @@ static int place(const struct guest *g, const char *stage, const char *path, str
 		r = file_sync_dir(stage);
 	if (r == 0)
 		r = file_move_new(stage, path);
-	if (r == 0)
-		r = file_sync_dir(dir);
 	if (r == -EEXIST)
 		return err_set(err, r, K(024) "snapshot %s@%s exists already", g->name,
 			       file_base(path));
-	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r, "cannot make %s: %s", path, strerror(-r))
+		     : file_settle(dir, path, err);
 }
 
 int snapshot_make(const struct guest *g, const char *name, bool live, struct progress *p,

@@ -156,14 +156,13 @@ static int swap(const struct rollback *b, struct err *err)
 
 	if (r == 0 && renameat2(AT_FDCWD, b->stage, AT_FDCWD, b->g->dir, RENAME_EXCHANGE) < 0)
 		r = -errno;
-	if (r == 0)
-		r = file_sync_dir(b->s.dir);
 	if (r == -EINVAL || r == -ENOSYS)
 		return err_set(
 			err, r,
 			K(040) "the file system of %s cannot swap folders, so nothing was changed",
 			b->s.dir);
-	return r < 0 ? err_set(err, r, "cannot replace %s: %s", b->g->dir, strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r, "cannot replace %s: %s", b->g->dir, strerror(-r))
+		     : file_settle(b->s.dir, b->g->dir, err);
 }
 
 int snapshot_rollback(const struct guest *g, const char *name, bool newer, struct progress *p,
