@@ -109,6 +109,22 @@ def valid(value, schema, where="output"):
             valid(item, known.get(key, rest), f"{where}.{key}")
 
 
+def rules(name):
+    """A schema of doc/json."""
+    with open(os.path.join(HERE, "../../doc/json", name + ".json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def rules_of(args):
+    """The name of the schema that a command's output has."""
+    words = [a for a in args if a[0] != "-"]
+    verb = {"img": "iso"}.get(words[0], words[0])
+    for name in ("-".join([verb, *words[1:2]]), verb):
+        if os.path.exists(os.path.join(HERE, "../../doc/json", name + ".json")):
+            return name
+    raise Failed(f"vm {' '.join(args)} has no schema in doc/json")
+
+
 class Store:
     """A store of its own and everything that a command needs to find it."""
 
@@ -161,6 +177,8 @@ class Store:
             p.kill()
             raise Failed(f"vm {' '.join(args)} hangs") from None
         r = Result(p.returncode, out, err)
+        if "--json" in args and out:
+            valid(json.loads(out), rules(rules_of(args)), f"vm {' '.join(args)}")
         if status is not None and status not in (r.status, r.exact):
             raise Failed(f"vm {' '.join(args)}: status {r.status}, not {status}\n{out}{err}")
         return r
@@ -169,12 +187,9 @@ class Store:
         return self.vm(*args, stdin=stdin, status=0).out
 
     def json(self, schema, *args):
-        """What a command prints with --json, which has to be as doc/json says."""
-        with open(os.path.join(HERE, "../../doc/json", schema + ".json"), encoding="utf-8") as f:
-            rules = json.load(f)
-        value = json.loads(self.ok(*args, *([] if "--json" in args else ["--json"])))
-        valid(value, rules)
-        return value
+        """What a command prints with --json, which is as doc/json says."""
+        eq(rules_of(args), schema)
+        return json.loads(self.ok(*args, *([] if "--json" in args else ["--json"])))
 
     def fails(self, *args, stdin="", status=1):
         """Standard error of a command that must fail."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from harness import HERE, PATIENCE, cases_of, eq, match, run, true, until, valid
+from harness import HERE, PATIENCE, Failed, cases_of, eq, match, rules, rules_of, run, true, until, valid
 
 MINIMAL = 'loader="uefi"\ncpu=1\nmemory=256M\ndisk0_type="nvme"\ndisk0_name="disk0.img"\n'
 
@@ -121,8 +121,6 @@ def test_doctor(s):
     s.ok("init")
     r = s.vm("doctor", "--json")
     eq(r.exact, 6 if json.loads(r.out)["worst"] == "bad" else 0)
-    with open(os.path.join(HERE, "../../doc/json/doctor.json"), encoding="utf-8") as f:
-        valid(json.loads(r.out), json.load(f))
     names = [c["name"] for c in json.loads(r.out)["checks"]]
     eq([line.split()[1] for line in s.vm("doctor").out.splitlines() if line[0] != " "], names)
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
@@ -148,6 +146,65 @@ def test_doctor(s):
             break
     s.env["VM_DIR"] = s.top + "/none"
     eq(doctor(s)[1]["disk"]["fix"], "'vm init' makes it")
+
+
+# What prints JSON, with arguments of each kind. {image} is an image's UUID.
+JSON = {"get": ["all", "console", "guest", "guest cpu", "odd"], "list": ["", "-v", "-r", "-t prod", "-t none"],
+        "info": ["", "guest", "guest odd"], "trash list": [""], "disk list": ["guest", "off", "odd"], "iso": ["", "-d default"],
+        "img": ["", "-d default"], "image list": [""], "datastore list": [""], "switch list": [""], "switch info": ["", "one"],
+        "port list": ["", "guest", "off"], "tags list": ["guest", "odd"], "tags find": ["prod", "none"], "why": ["guest", "off", "odd"],
+        "doctor": [""], "explain": ["", "K001"]}
+NOBODY = ("get nobody cpu", "info nobody", "disk list nobody", "switch info nobody", "port list nobody", "tags list nobody",
+          "why nobody", "explain K999", "iso -d nowhere")
+
+
+def fill(s):
+    """A store with some of everything."""
+    s.guest("guest", MINIMAL + 'graphics=yes\ntags="prod web"\nnetwork0_type="e1000"\nnetwork0_switch="user"\n'
+            'network0_ports="127.0.0.1:2222:22/tcp"\n')
+    for name in ("off", "gone"):
+        s.guest(name, MINIMAL)
+    s.ok("destroy", "gone", stdin="y\n")
+    s.ok("snapshot", "guest@one")
+    s.ok("image", "create", "off")
+    s.guest("odd", 'cpu=many\nmemory=\ndisk0_type="nvme"\n')
+    for name in (".iso/a b.iso", ".img/c.raw"):
+        s.write(s.path(name), "x" * 10)
+    os.mkdir(s.top + "/fast")
+    s.ok("datastore", "add", "fast", s.top + "/fast")
+    with open(s.path(".config/system.conf"), "a", encoding="utf-8") as f:
+        f.write('switch_list="one"\naddr_one="192.0.2.1/24"\n')
+    s.ok("start", "guest")
+
+
+def test_every_json(s):
+    """Every command whose usage has --json, in an empty store and a full one; the harness holds it to its schema."""
+    forms = [re.match(r"(?:[a-z]+ )+", line.strip()[3:]) for line in s.ok("help").splitlines() if "[--json]" in line]
+    eq(sorted({m[0].strip() for m in forms}), sorted(JSON), "commands with --json")
+    s.ok("init")
+    used = {}
+    for full in (False, True):
+        if full:
+            fill(s)
+        for command, arguments in JSON.items():
+            for words in arguments if full else [a for a in arguments if not a or a[0] == "-"]:
+                args = [*command.split(), "--json", *words.split()]
+                r = s.vm(*args)
+                true(r.exact == 0 or (r.exact == 6 and command == "doctor"), f"{args}: {r.out}{r.err}")
+                eq(json.loads(r.out)["version"], 1, args)
+                used[rules_of(args)] = json.loads(r.out)
+    for words in NOBODY:
+        r = s.vm(*words.split(), "--json")
+        true(r.exact and not r.out and r.err, f"{words}: {r.out}{r.err}")
+    eq(sorted(used), sorted(n[:-5] for n in os.listdir(os.path.join(HERE, "../../doc/json"))), "schemas")
+    for name, value in used.items():
+        # The check finds what is wrong.
+        for wrong in ({**value, "more": 1}, {k: v for k, v in value.items() if k != "version"}, {**value, "version": "1"}, []):
+            try:
+                valid(wrong, rules(name))
+            except Failed:
+                continue
+            raise Failed(f"{name}.json takes {wrong}")
 
 
 def test_protect(s):
