@@ -30,7 +30,7 @@ demo-live:
 	@tools/demo.sh --live
 
 bench: all
-	@tools/deps.sh test
+	@tools/deps.sh bench
 	@bench/run
 	@bench/net
 	@bench/vm_list $(B)

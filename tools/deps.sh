@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 #
-# usage: tools/deps.sh build|demo|test
+# usage: tools/deps.sh build|demo|test|bench
 #
-# Installs the Debian 12 or 13 packages that are missing for building khyve, for its demo, or for
-# its tests; each set includes the one before. Needs root only if something is missing.
+# Installs the Debian 12 or 13 packages that are missing for building khyve, for its demo, for its
+# tests, or for comparing it with others; each set includes the one before. Needs root only if
+# something is missing.
 
 set -eu -o pipefail
 
@@ -18,6 +19,9 @@ demo="ovmf grub-common grub-efi-amd64-bin mtools xorriso busybox-static cpio kmo
 test="clang clang-format clang-tidy cppcheck libclang-rt-dev mandoc shellcheck acpica-tools
 	valgrind gcovr strace xfsprogs btrfs-progs git imagemagick tightvncpasswd iperf3 iptables zsh fish qemu-utils
 	openssh-client openssh-server mmdebstrap rsync"
+
+# Peers. Without libvirt's own package of units, so that no daemon is started.
+bench="libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu"
 
 # The installer's package carries the release's number in its name.
 installer()
@@ -54,8 +58,9 @@ case ${1:-} in
 build) wanted=$build ;;
 demo) wanted="$build $demo" ;;
 test) wanted="$build $demo $test" ;;
+bench) wanted="$build $demo $test $bench" ;;
 *)
-	echo "usage: $0 build|demo|test" >&2
+	echo "usage: $0 build|demo|test|bench" >&2
 	exit 2
 	;;
 esac
@@ -70,7 +75,7 @@ for package in $wanted; do
 	has "$package" || missing+=("$package")
 done
 case $1 in
-demo | test)
+demo | test | bench)
 	for release in 12 13; do
 		! has "debian-installer-$release-netboot-amd64" || found=yes
 	done
