@@ -420,6 +420,104 @@ static void nv05_queue_errors(void)
 	fix_end(&f);
 }
 
+static uint16_t create(struct fix *f, uint8_t opcode, unsigned int id, uint32_t entries,
+		       uint32_t cdw11)
+{
+	struct nvme_sqe cmd =
+		tb_nvme_admin(opcode, 0, 0x400000, (entries - 1) << 16 | id, cdw11 << 16 | 3);
+
+	return tb_nvme_do(&f->nv, 0, &cmd, NULL);
+}
+
+/* As many queues as there can be, each with a vector of its own, and none more. */
+static void nv05_all_queues(void)
+{
+	const unsigned int last = TB_NVME_QUEUES - 1;
+	struct nvme_sqe read = tb_nvme_rw(NVME_CMD_READ, 0, 1, 0x20000, 0);
+	struct fix f;
+	uint32_t dw0;
+	struct nvme_sqe get = tb_nvme_admin(NVME_ADM_GET_FEATURES, 0, 0, NVME_FEAT_QUEUES, 0);
+
+	fix_make(&f, "maxq=63\nqsz=4096\n");
+	CHECK(tb_nvme_enable(&f.nv, 256, 256));
+	CHECK_EQ(tb_nvme_do(&f.nv, 0, &get, &dw0), 0);
+	CHECK_EQ(dw0, (last - 1) << 16 | (last - 1));
+	for (unsigned int id = last + 1; id <= last + 2; id++) {
+		CHECK_EQ(create(&f, NVME_ADM_CREATE_CQ, id, 16, 1), NVME_SC_QUEUE_ID | NVME_DNR);
+		CHECK_EQ(create(&f, NVME_ADM_CREATE_SQ, id, 16, 1), NVME_SC_QUEUE_ID | NVME_DNR);
+		CHECK_EQ(admin(&f, NVME_ADM_DELETE_SQ, id, 0), NVME_SC_QUEUE_ID | NVME_DNR);
+		CHECK_EQ(admin(&f, NVME_ADM_DELETE_CQ, id, 0), NVME_SC_QUEUE_ID | NVME_DNR);
+	}
+	CHECK_EQ(create(&f, NVME_ADM_CREATE_CQ, last, 16, last + 1), NVME_SC_VECTOR | NVME_DNR);
+	CHECK_EQ(create(&f, NVME_ADM_CREATE_CQ, last, 4097, 1), NVME_SC_QUEUE_SIZE | NVME_DNR);
+	CHECK_EQ(create(&f, NVME_ADM_CREATE_CQ, last, 4096, last), 0);
+	CHECK_EQ(create(&f, NVME_ADM_CREATE_SQ, last, 4097, last), NVME_SC_QUEUE_SIZE | NVME_DNR);
+	CHECK_EQ(create(&f, NVME_ADM_CREATE_SQ, last, 4096, last), 0);
+	CHECK_EQ(admin(&f, NVME_ADM_DELETE_SQ, last, 0), 0);
+	CHECK_EQ(admin(&f, NVME_ADM_DELETE_CQ, last, 0), 0);
+	for (unsigned int id = 1; id <= last; id++)
+		CHECK_EQ(tb_nvme_pair(&f.nv, id, 16, (uint16_t)(last + 1 - id)), 0);
+	for (unsigned int id = 1; id <= last; id++) {
+		CHECK_EQ(tb_nvme_do(&f.nv, id, &read, NULL), 0);
+		for (unsigned int v = 1; v <= last; v++)
+			CHECK_EQ(tb_irqs(f.dev, v), v == last + 1 - id);
+	}
+	fix_end(&f);
+}
+
+/* All of them are deleted while their commands are with the disk: each waits for its own. */
+static void delete_all_queues(void)
+{
+	const struct tb_opts opts = { .faults = true };
+	const struct blk_fault hold = { .fail_op = -1, .hold = true };
+	struct nvme_sqe read = tb_nvme_rw(NVME_CMD_READ, 0, 1, 0x20000, 0), del;
+	const unsigned int last = TB_NVME_QUEUES - 1;
+	struct nvme_cqe e;
+	struct fix f;
+
+	f.tb = tb_new(&opts);
+	f.dev = tb_add(f.tb, hw_find("nvme"), "maxq=63\n", NULL);
+	CHECK(f.dev);
+	tb_nvme_init(&f.nv, f.dev, true);
+	CHECK(tb_nvme_enable(&f.nv, 256, 256));
+	for (unsigned int id = 1; id <= last; id++)
+		CHECK_EQ(tb_nvme_pair(&f.nv, id, 8, 5), 0);
+	tb_fault(f.tb, 0, &hold);
+	for (unsigned int id = 1; id <= last; id++) {
+		for (int i = 0; i < 3; i++)
+			tb_nvme_push(&f.nv, id, &read);
+		tb_nvme_ring(&f.nv, id);
+	}
+	tb_run(f.tb);
+	for (unsigned int id = 1; id <= last; id++) {
+		del = tb_nvme_admin(NVME_ADM_DELETE_SQ, 0, 0, id, 0);
+		tb_nvme_push(&f.nv, 0, &del);
+	}
+	tb_nvme_ring(&f.nv, 0);
+	tb_run(f.tb);
+	CHECK(!tb_nvme_pop(&f.nv, 0, &e));
+	for (unsigned int id = 1; id <= last; id++)
+		CHECK_EQ(admin(&f, NVME_ADM_DELETE_CQ, id, 0), NVME_SC_QUEUE_DELETION | NVME_DNR);
+	/* the oldest three are those of queue 1 */
+	blk_fault_release(tb_disk(f.tb, 0), 0, 3);
+	tb_run(f.tb);
+	CHECK(tb_nvme_pop(&f.nv, 0, &e));
+	CHECK_EQ(e.status >> 1, 0);
+	CHECK(!tb_nvme_pop(&f.nv, 0, &e));
+	tb_release_all(f.tb);
+	for (unsigned int id = 2; id <= last; id++) {
+		CHECK(tb_nvme_pop(&f.nv, 0, &e));
+		CHECK_EQ(e.status >> 1, 0);
+	}
+	tb_nvme_ack(&f.nv, 0);
+	for (unsigned int id = 1; id <= last; id++) {
+		for (int i = 0; i < 3; i++)
+			CHECK(tb_nvme_pop(&f.nv, id, &e));
+		CHECK_EQ(admin(&f, NVME_ADM_DELETE_CQ, id, 0), 0);
+	}
+	fix_end(&f);
+}
+
 static void nv10_limits(void)
 {
 	struct nvme_sqe aer = { .cdw0 = NVME_ADM_ASYNC_EVENT };
@@ -616,6 +714,8 @@ static const struct test_case cases[] = {
 	{ "nv03_bad_doorbell_values", nv03_bad_doorbell_values },
 	{ "nv03_tail_backwards", nv03_tail_backwards },
 	{ "nv05_queue_errors", nv05_queue_errors },
+	{ "nv05_all_queues", nv05_all_queues },
+	{ "delete_all_queues", delete_all_queues },
 	{ "nv10_limits", nv10_limits },
 	{ "events_wait_for_room", events_wait_for_room },
 	{ "nv11_cid_conflict_and_abort", nv11_cid_conflict_and_abort },

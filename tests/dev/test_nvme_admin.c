@@ -315,6 +315,90 @@ static void feature_errors(void)
 	fix_end(&f);
 }
 
+/* What Identify Controller claims is there, and what it does not claim is not. */
+static void check_claims(const char *conf, bool first)
+{
+	static const struct {
+		uint16_t field, bit; /* in Identify Controller */
+		uint8_t opcode;
+		bool io;
+	} commands[] = {
+		{ 256, 0, 0x81, false }, /* Security Send, Receive */
+		{ 256, 0, 0x82, false },
+		{ 256, 1, 0x80, false }, /* Format NVM */
+		{ 256, 2, 0x10, false }, /* Firmware Commit, Image Download */
+		{ 256, 2, 0x11, false },
+		{ 256, 3, 0x0d, false }, /* Namespace Management, Attachment */
+		{ 256, 3, 0x15, false },
+		{ 256, 4, 0x14, false }, /* Device Self-test */
+		{ 256, 5, 0x19, false }, /* Directive Send, Receive */
+		{ 256, 5, 0x1a, false },
+		{ 256, 6, 0x1d, false }, /* NVMe-MI Send, Receive */
+		{ 256, 6, 0x1e, false },
+		{ 256, 7, 0x1c, false }, /* Virtualization Management */
+		{ 256, 8, 0x7c, false }, /* Doorbell Buffer Config */
+		{ 256, 9, 0x86, false }, /* Get LBA Status */
+		{ 320, 0, 0x18, false }, /* KAS: Keep Alive */
+		{ 328, 0, 0x84, false }, /* SANICAP: Sanitize */
+		{ 328, 1, 0x84, false },
+		{ 328, 2, 0x84, false },
+		{ 520, 0, 0x05, true }, /* Compare */
+		{ 520, 1, 0x04, true }, /* Write Uncorrectable */
+		{ 520, 2, 0x09, true }, /* Dataset Management */
+		{ 520, 3, 0x08, true }, /* Write Zeroes */
+		{ 520, 5, 0x0d, true }, /* reservations */
+		{ 520, 5, 0x0e, true },
+		{ 520, 5, 0x11, true },
+		{ 520, 5, 0x15, true },
+		{ 520, 7, 0x0c, true }, /* Verify */
+	};
+	uint8_t id[NVME_PAGE];
+	struct fix f;
+
+	fix_start(&f, conf);
+	memcpy(id, admin_data(&f, NVME_ADM_IDENTIFY, 0, 1), sizeof(id));
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		/* one page twice is nothing for Doorbell Buffer Config, which must not be on here */
+		struct nvme_sqe cmd = {
+			.cdw0 = commands[i].opcode, .nsid = 1, .prp1 = 0x20000, .prp2 = 0x20000
+		};
+		bool claimed = get_le16(id + commands[i].field) >> commands[i].bit & 1;
+		uint16_t status = tb_nvme_do(&f.nv, commands[i].io, &cmd, NULL);
+
+		if (claimed != (status != (NVME_SC_INVALID_OPCODE | NVME_DNR)))
+			CHECK_FAIL("byte %u bit %u is %d, opcode %02x gave %#x", commands[i].field,
+				   commands[i].bit, claimed, commands[i].opcode, status);
+	}
+	/* ONCS 4: saved features; 6: timestamp; HCTMA, APSTA, HMPRE, KAS, RRLS: features of theirs */
+	CHECK_EQ(get_le16(id + 520) & (BIT(4) | BIT(6)), 0);
+	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, 3u << 8 | NVME_FEAT_WRITE_CACHE, 0),
+		 INVALID_FIELD);
+	CHECK_EQ(id[265] | id[272] | id[276] | get_le16(id + 320) | id[322] | id[100], 0);
+	for (uint8_t feature = 0x0c; feature <= 0x15; feature++)
+		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, feature, 0), INVALID_FIELD);
+	/* FUSES, SGLS, NVSCC, AVSCC: nothing but plain commands and PRPs */
+	CHECK_EQ(get_le16(id + 522) | get_le32(id + 536) | id[530] | id[264], 0);
+	/* LPA: no effects, telemetry or persistent event log */
+	CHECK_EQ(id[261] & (BIT(1) | BIT(3) | BIT(4)), 0);
+	for (uint32_t page = 5; page < 14; page++)
+		CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, 0, page, 0), NVME_SC_LOG_PAGE | NVME_DNR);
+	/* OAES: only namespace attributes; VWC: Flush of all namespaces; FNA: each by itself, no cryptographic erase */
+	CHECK_EQ(get_le32(id + 92), BIT(8));
+	CHECK_EQ(id[525], 7);
+	CHECK_EQ(id[524], 0);
+	CHECK_EQ(get_le32(id + 516), first ? 1 : 3);
+	fix_end(&f);
+}
+
+static void claims(void)
+{
+	check_claims(NULL, true);
+	check_claims("dsm=disable\n", true);
+	check_claims("ro=true\n", true);
+	check_claims("nodelete=true\n", true);
+	check_claims("ro=true\nns.3.path=mem:1M\n", false);
+}
+
 static void nv16_reserved_fields(void)
 {
 	struct nvme_sqe cmd;
@@ -346,6 +430,7 @@ static const struct test_case cases[] = {
 	{ "nv09_get_log", nv09_get_log },
 	{ "log_contents", log_contents },
 	{ "nv14_nsid_admin", nv14_nsid_admin },
+	{ "claims", claims },
 	{ "nv16_reserved_fields", nv16_reserved_fields },
 	{ "features", features },
 	{ "feature_errors", feature_errors },

@@ -89,6 +89,14 @@ static unsigned int any_queue(struct fz *f)
 	return 1 + (v < 240 ? v % 3 : v % (QUEUES - 1));
 }
 
+/* Mostly one that is there: 1, 2 and 4. 3 is inactive, 5 is none. */
+static uint32_t namespace(uint8_t choice)
+{
+	static const uint32_t ids[] = { 1, 2, 1, 4, 2, 3, 5, NVME_NSID_ALL, 0 };
+
+	return ids[choice % ARRAY_LEN(ids)];
+}
+
 static void io_command(struct fz_script *s, struct fz *f)
 {
 	static const uint8_t opcodes[] = {
@@ -96,8 +104,8 @@ static void io_command(struct fz_script *s, struct fz *f)
 		NVME_CMD_WRITE, NVME_CMD_FLUSH,	  NVME_CMD_WRITE_ZEROES,
 		NVME_CMD_DSM,	NVME_CMD_COMPARE, NVME_CMD_VERIFY,
 	};
-	uint8_t opcode = opcodes[fz_pick(f, ARRAY_LEN(opcodes))];
-	uint8_t length = fz_u8(f);
+	uint8_t choice = fz_u8(f), length = fz_u8(f);
+	uint8_t opcode = opcodes[choice % ARRAY_LEN(opcodes)];
 	/* one page, some pages, up to more than is allowed */
 	uint32_t blocks = 1 + (length < 192   ? length % 8
 			       : length < 248 ? length
@@ -105,6 +113,7 @@ static void io_command(struct fz_script *s, struct fz *f)
 	struct nvme_sqe cmd =
 		tb_nvme_rw(opcode, fz_pick(f, 2100), blocks, pointer(s, f), pointer(s, f));
 
+	cmd.nsid = namespace(choice / ARRAY_LEN(opcodes));
 	if (opcode == NVME_CMD_DSM) {
 		cmd.cdw10 = fz_bool(f) ? fz_pick(f, 4) : fz_u8(f);
 		cmd.cdw11 = fz_u8(f) % 8 != 7 ? NVME_DSM_AD : fz_u8(f);
@@ -118,11 +127,15 @@ static void admin_command(struct fz_script *s, struct fz *f)
 		NVME_ADM_GET_LOG,      NVME_ADM_IDENTIFY,    NVME_ADM_ABORT, NVME_ADM_SET_FEATURES,
 		NVME_ADM_GET_FEATURES, NVME_ADM_ASYNC_EVENT, NVME_ADM_DBBUF,
 	};
-	uint8_t opcode = opcodes[fz_pick(f, ARRAY_LEN(opcodes))];
-	struct nvme_sqe cmd = tb_nvme_admin(opcode, fz_pick(f, 3), pointer(s, f),
-					    fz_pick(f, 16) | (uint32_t)fz_u8(f) << 16, fz_u8(f));
+	uint8_t choice = fz_u8(f), nsid = fz_u8(f);
+	uint8_t opcode = choice < 192 ? opcodes[choice % ARRAY_LEN(opcodes)] : NVME_ADM_FORMAT;
+	struct nvme_sqe cmd =
+		tb_nvme_admin(opcode, nsid < 64 ? nsid % 3 : namespace(nsid), pointer(s, f),
+			      fz_pick(f, 16) | (uint32_t)fz_u8(f) << 16, fz_u8(f));
 
 	cmd.prp2 = pointer(s, f);
+	if (opcode == NVME_ADM_FORMAT)
+		cmd.cdw10 = fz_u8(f) % 8 != 7 ? cmd.cdw10 & 0x201 : cmd.cdw10;
 	if (opcode == NVME_ADM_GET_LOG)
 		cmd.cdw12 = fz_bool(f) ? 4u * fz_u8(f) : (uint32_t)fz_value(f);
 	push(s->arg, 0, &cmd, f);
@@ -163,6 +176,21 @@ static void bring_up(struct tb_nvme *n, struct fz *f)
 			;
 		tb_nvme_ack(n, 0);
 	}
+}
+
+/* An input before this one may have left blocks of 4096 bytes. */
+static void first_formats(struct tb_nvme *n, gpa_t at)
+{
+	for (uint32_t id = 1; id <= 4; id++) {
+		struct nvme_sqe cmd = tb_nvme_admin(NVME_ADM_IDENTIFY, id, at, 0, 0);
+		const uint8_t *page = tb_mem(n->tb, at, 4096);
+
+		tb_nvme_do(n, 0, &cmd, NULL);
+		cmd = tb_nvme_admin(NVME_ADM_FORMAT, id, 0, 0, 0);
+		if (page[26])
+			tb_nvme_do(n, 0, &cmd, NULL);
+	}
+	memset(tb_mem(n->tb, at, 4096), 0, 4096);
 }
 
 /* Creates or deletes one queue, in any order. */
@@ -273,10 +301,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tb_nvme nv;
 	struct fz_script s;
 
-	fz_start(&s, &nvme_ops, "maxq=3\nioslots=8\ndsm=enable\n", one_operation);
+	fz_start(&s, &nvme_ops,
+		 "maxq=3\nioslots=8\ndsm=enable\nns.2.path=mem:64K\nns.4.path=mem:128K\n"
+		 "ns.4.sectorsize=4096\n",
+		 one_operation);
 	tb_nvme_init(&nv, s.d, fz_u8(&f) % 4 != 3);
 	s.arg = &nv;
 	bring_up(&nv, &f);
+	first_formats(&nv, s.arena);
 	fz_run(&s, &f);
 	fz_end(&s);
 	return 0;
