@@ -58,6 +58,15 @@ static int record(struct switch_edit *e, const struct uplink *u, struct err *err
 	return switch_write(e->conf, &c, err);
 }
 
+/* Only once it is recorded: should this process die before, what is recorded shows that the change stays. */
+static void settle(struct rtnl *r, const struct uplink *u, const char *path)
+{
+	if (path)
+		unlink(path);
+	if (u->way == UPLINK_LEAVE && !uplink_moves(u))
+		switch_port_drop(r, u->name, u->port);
+}
+
 /* The change stays. Ends the edit. */
 static int keep(struct rtnl *r, struct switch_edit *e, const struct uplink *u, const char *path,
 		struct err *err)
@@ -68,14 +77,9 @@ static int keep(struct rtnl *r, struct switch_edit *e, const struct uplink *u, c
 		result = switch_edit_end(e, true, err);
 	else
 		(void)switch_edit_end(e, false, NULL);
-	if (result < 0)
-		return result;
-	/* Only now: should this process die before, what is recorded shows that the change stays. */
-	if (path)
-		unlink(path);
-	if (u->way == UPLINK_LEAVE && !uplink_moves(u))
-		switch_port_drop(r, u->name, u->port);
-	return 0;
+	if (result == 0)
+		settle(r, u, path);
+	return result;
 }
 
 static int undo(struct rtnl *r, const struct uplink *u, const char *path, struct err *err)
@@ -112,8 +116,10 @@ static int keep_or_undo(struct rtnl *r, struct switch_edit *e, const struct upli
 
 	if (result == 0 || switch_edit_begin(s, e, &ignored) < 0)
 		return result;
-	/* Unless somebody else was faster. */
-	if (!path || access(path, F_OK) == 0)
+	/* Unless it is recorded though the folder could not be synced, or somebody else was faster. */
+	if (is_recorded(e->conf, u))
+		settle(r, u, path);
+	else if (!path || access(path, F_OK) == 0)
 		(void)undo(r, u, path, &ignored);
 	(void)switch_edit_end(e, false, NULL);
 	return result;

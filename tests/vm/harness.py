@@ -177,8 +177,9 @@ class Store:
             p.kill()
             raise Failed(f"vm {' '.join(args)} hangs") from None
         r = Result(p.returncode, out, err)
-        if "--json" in args and out:
-            valid(json.loads(out), rules(rules_of(args)), f"vm {' '.join(args)}")
+        if "--json" in args:
+            for text in out.splitlines() if args[0] == "events" else [out] if out else []:
+                valid(json.loads(text), rules(rules_of(args)), f"vm {' '.join(args)}")
         if status is not None and status not in (r.status, r.exact):
             raise Failed(f"vm {' '.join(args)}: status {r.status}, not {status}\n{out}{err}")
         return r

@@ -153,9 +153,9 @@ JSON = {"get": ["all", "console", "guest", "guest cpu", "odd"], "list": ["", "-v
         "info": ["", "guest", "guest odd"], "trash list": [""], "disk list": ["guest", "off", "odd"], "iso": ["", "-d default"],
         "img": ["", "-d default"], "image list": [""], "datastore list": [""], "switch list": [""], "switch info": ["", "one"],
         "port list": ["", "guest", "off"], "tags list": ["guest", "odd"], "tags find": ["prod", "none"], "why": ["guest", "off", "odd"],
-        "doctor": [""], "explain": ["", "K001"]}
+        "events": ["", "guest"], "top": [""], "doctor": [""], "explain": ["", "K001"]}
 NOBODY = ("get nobody cpu", "info nobody", "disk list nobody", "switch info nobody", "port list nobody", "tags list nobody",
-          "why nobody", "explain K999", "iso -d nowhere")
+          "why nobody", "events nobody", "explain K999", "iso -d nowhere")
 
 
 def fill(s):
@@ -191,8 +191,10 @@ def test_every_json(s):
                 args = [*command.split(), "--json", *words.split()]
                 r = s.vm(*args)
                 true(r.exact == 0 or (r.exact == 6 and command == "doctor"), f"{args}: {r.out}{r.err}")
-                eq(json.loads(r.out)["version"], 1, args)
-                used[rules_of(args)] = json.loads(r.out)
+                # One object, or one in each line.
+                for text in r.out.splitlines() if command == "events" else [r.out]:
+                    used[rules_of(args)] = json.loads(text)
+                    eq(used[rules_of(args)]["version"], 1, args)
     for words in NOBODY:
         r = s.vm(*words.split(), "--json")
         true(r.exact and not r.out and r.err, f"{words}: {r.out}{r.err}")
