@@ -179,8 +179,11 @@ static void bring_up(struct tb_nvme *n, struct fz *f)
 }
 
 /* An input before this one may have left blocks of 4096 bytes. */
-static void first_formats(struct tb_nvme *n, gpa_t at)
+static void first_formats(struct tb_nvme *n)
 {
+	gpa_t at = tb_alloc(n->tb, 4096, 4096);
+
+	tb_nvme_enable(n, 8, 8);
 	for (uint32_t id = 1; id <= 4; id++) {
 		struct nvme_sqe cmd = tb_nvme_admin(NVME_ADM_IDENTIFY, id, at, 0, 0);
 		const uint8_t *page = tb_mem(n->tb, at, 4096);
@@ -190,7 +193,7 @@ static void first_formats(struct tb_nvme *n, gpa_t at)
 		if (page[26])
 			tb_nvme_do(n, 0, &cmd, NULL);
 	}
-	memset(tb_mem(n->tb, at, 4096), 0, 4096);
+	tb_nvme_disable(n);
 }
 
 /* Creates or deletes one queue, in any order. */
@@ -307,8 +310,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		 one_operation);
 	tb_nvme_init(&nv, s.d, fz_u8(&f) % 4 != 3);
 	s.arg = &nv;
+	first_formats(&nv);
 	bring_up(&nv, &f);
-	first_formats(&nv, s.arena);
 	fz_run(&s, &f);
 	fz_end(&s);
 	return 0;
