@@ -11,7 +11,7 @@
 #include "util/fd.h"
 #include "util/str.h"
 
-#define ANSWER_MS 500
+#define ANSWER_MS 2000
 
 /* The entry of a device, a new one if need be; NULL: there are too many. */
 static struct usage_io *find_io(struct usage *u, bool disk, const char *name, size_t len)

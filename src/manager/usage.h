@@ -30,7 +30,7 @@ struct usage {
 	unsigned int count;
 };
 
-/* Takes at most a second if khyve does not answer. */
+/* Takes at most four seconds if khyve does not answer. */
 void usage_get(const struct guest *g, struct usage *out);
 /* Of all guests, in their order, if running only of those that run here. The caller frees *out. -EACCES: some are hidden; *out has the others. */
 int usage_list(const struct store *s, bool running, struct usage **out, size_t *count);

@@ -17,6 +17,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
   starts-paused
   locked-cd    refuse to eject a disc
   no-space     paused, because the host has no space for a disk
+  no-grow      refuse to let a disk grow
   screen=WxH   the screen's size: a picture in which each pixel tells where it is
   slow-keys    fetch a chord only when it is asked for the second time
   no-keys      never fetch one
@@ -142,6 +143,9 @@ class Fake:
                 *([f"net.virtio-net-0:5.0.tap={n['tap']}"] if "tap" in n else []),
                 f"net.virtio-net-0:5.0.received={n.get('received', 0)}", f"net.virtio-net-0:5.0.sent={n.get('sent', 0)}"]
 
+    def disks(self):
+        return sorted((key, value) for key, value in self.conf.items() if key.endswith(".path") and value.endswith(".img"))
+
     def tell(self, event):
         for client in self.listeners:
             try:
@@ -175,6 +179,19 @@ class Fake:
             answer = self.stats()
         elif line == "events":
             self.listeners.append(client)
+        elif line == "disk":
+            for n, (_, path) in enumerate(self.disks()):
+                trouble = ": no space on the host" if "no-space" in self.mode else ""
+                answer.append(f"nvme-{n}:4.{n}={os.stat(path).st_size} {path}{trouble}")
+        elif line.startswith("disk ") and line.endswith(" grow"):
+            name = line.split()[1]
+            if "no-grow" in self.mode:
+                client.sendall(b"err EOPNOTSUPP its disks keep their size\n")
+                return
+            path = self.disks()[int(name[5])][1]
+            with open("fake.grown", "a", encoding="utf-8") as f:
+                f.write(f"{name} {os.stat(path).st_size}\n")
+            answer = [f"{name}={os.stat(path).st_size}"]
         elif line == "screen":
             size = [w[7:] for w in self.mode if w.startswith("screen=")]
             if not size:

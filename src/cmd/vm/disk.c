@@ -4,13 +4,18 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "manager/ctl.h"
+#include "manager/file.h"
 #include "manager/guest.h"
 #include "manager/table.h"
 #include "ui_json.h"
 #include "util/macros.h"
 #include "util/str.h"
 #include "vm.h"
+
+#define ANSWER_MS 5000
 
 static void add_json(json_t *disks, const struct guest_disk *d)
 {
@@ -90,27 +95,109 @@ static int parse_size(const struct guest *g, unsigned n, const char *text, uint6
 	return 0;
 }
 
-/* The guest stays off meanwhile. size: NULL removes the disk. */
-static int change(const struct guest *g, unsigned n, const char *size_text)
+/* Whether what khyve tells of a disk, "SIZE PATH" or "SIZE PATH: TROUBLE", is about this image. */
+static bool is_about(char *told, const struct stat *image)
+{
+	char *path = strchr(told, ' '), *end;
+	struct stat st;
+
+	if (!path++)
+		return false;
+	while (stat(path, &st) < 0) {
+		end = strstr(path, ": ");
+		if (!end)
+			return false;
+		*end = '\0';
+	}
+	return st.st_dev == image->st_dev && st.st_ino == image->st_ino;
+}
+
+/* khyve's name of a disk. -ENOENT: it does not have it; it was added since the start. */
+static int find_running(const struct guest *g, unsigned n, char *out, size_t size, struct err *err)
+{
+	struct guest_disk disks[GUEST_DISKS_MAX];
+	int count = guest_disks(g, disks, err), i = 0, r;
+	char reply[16384], *save = NULL;
+	struct stat image;
+
+	while (i < count && disks[i].number != n)
+		i++;
+	if (count < 0)
+		return count;
+	/* That there is none is said by who makes it larger. */
+	if (i == count || stat(disks[i].path, &image) < 0)
+		return -ENOENT;
+	r = ctl_command(g, "disk", ANSWER_MS, reply, sizeof(reply), err);
+	if (r < 0)
+		return r;
+	for (char *line = strtok_r(reply, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (is_about(line, &image))
+			return file_path(out, size, "%.*s", (int)strcspn(line, "="), line);
+	}
+	return -ENOENT;
+}
+
+/* The guest runs: khyve is told, which tells it. */
+static int grow_running(const struct guest *g, unsigned n, uint64_t size)
+{
+	char name[64], command[128], reply[128];
+	struct err err = { "" };
+	int found = find_running(g, n, name, sizeof(name), &err), r;
+
+	if (found < 0 && found != -ENOENT)
+		return ui_error("%s", err.text);
+	if (guest_resize_disk(g, n, size, &err) < 0)
+		return ui_error("%s", err.text);
+	if (found < 0) {
+		ui_warning("%s was started without disk %u and has it from its next start on",
+			   g->name, n);
+		return 0;
+	}
+	r = file_path(command, sizeof(command), "disk %s grow", name);
+	if (r == 0)
+		r = ctl_command(g, command, ANSWER_MS, reply, sizeof(reply), &err);
+	return r < 0 ? ui_error(
+			       "disk %u is larger, but %s does not see it before its next start: %s",
+			       n, g->name, err.text)
+		     : 0;
+}
+
+static int resize(const struct guest *g, unsigned n, const char *size_text)
 {
 	struct run_state state;
 	uint64_t size = 0;
 	struct err err;
-	int lock, r;
+	int lock, status;
 
 	lock = run_lock_supervisor(g);
 	if (lock < 0 && lock != -EAGAIN)
 		return ui_error("%s: %s", g->dir, strerror(-lock));
 	run_query(g, &state);
-	if (lock < 0 || state.kind != RUN_STOPPED) {
-		run_unlock_supervisor(g, &lock);
-		return ui_error(K(020) "%s must be stopped to change its disks", g->name);
-	}
-	if (size_text && parse_size(g, n, size_text, &size)) {
-		run_unlock_supervisor(g, &lock);
+	if (state.kind == RUN_LOCKED)
+		status = ui_error(K(022) "%s appears to be running on %s (locked)", g->name,
+				  state.host);
+	else if (lock < 0 && state.kind == RUN_STOPPED)
+		status = ui_error(K(023) "%s appears to be starting or stopping: try again",
+				  g->name);
+	else if (parse_size(g, n, size_text, &size))
+		status = VM_FAILED;
+	else if (state.kind == RUN_RUNNING)
+		status = grow_running(g, n, size);
+	else
+		status = guest_resize_disk(g, n, size, &err) < 0 ? ui_error("%s", err.text) : 0;
+	run_unlock_supervisor(g, &lock);
+	return status;
+}
+
+/* The guest stays off meanwhile. */
+static int remove_stopped(const struct guest *g, unsigned n)
+{
+	struct err err;
+	int lock, r;
+
+	if (vm_hold(g, &lock))
 		return VM_FAILED;
-	}
-	r = size_text ? guest_resize_disk(g, n, size, &err) : guest_remove_disk(g, n, &err);
+	r = guest_remove_disk(g, n, &err);
 	run_unlock_supervisor(g, &lock);
 	return r < 0 ? ui_error("%s", err.text) : 0;
 }
@@ -123,7 +210,7 @@ static int remove_disk(const struct guest *g, unsigned n, bool force)
 
 	if (c)
 		return c == UI_NO ? 0 : c;
-	return change(g, n, NULL);
+	return remove_stopped(g, n);
 }
 
 int verb_disk(struct vm *vm, int argc, char **argv)
@@ -153,5 +240,5 @@ int verb_disk(struct vm *vm, int argc, char **argv)
 		return ui_error(K(004) "'%s' is not the number of a disk", argv[2]);
 	if (remove && vm_protected(&g))
 		return VM_FAILED;
-	return remove ? remove_disk(&g, (unsigned)n, force) : change(&g, (unsigned)n, argv[3]);
+	return remove ? remove_disk(&g, (unsigned)n, force) : resize(&g, (unsigned)n, argv[3]);
 }

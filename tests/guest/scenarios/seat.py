@@ -47,7 +47,7 @@ def type_text():
     serial.send("echo listening; IFS= read -r line < /dev/tty1; echo \"typed=$line\"\n")
     serial.wait("^listening$", 30)
     check_equal(store.vm("type", "guest", TEXT + "\n"), "", "what vm type says")
-    check_equal(serial.wait("^typed=(.*)$", 60).group(1).rstrip("\r"), TEXT, "what was typed")
+    check_equal(serial.wait(r"^typed=(.*)\n", 60).group(1).rstrip("\r"), TEXT, "what was typed")
 
 
 def press_keys():
@@ -123,7 +123,7 @@ def events():
     """What happened, in order."""
     store = state["store"]
     store.vm("reset", "-f", "guest")
-    store.serial("guest").mark("shell", 120)
+    state["serial"].mark("shell", 120)
     store.vm("poweroff", "-f", "guest")
 
     def told():
