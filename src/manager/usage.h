@@ -24,7 +24,7 @@ struct usage {
 	struct run_usage process; /* of khyve; all 0 if unknown */
 	bool answers; /* khyve does; else nothing is known of what follows */
 	char state[16]; /* "running", "paused", "waiting", "busy" */
-	char reason[256]; /* which disk keeps it from going on, or "" */
+	char reason[600]; /* which disk keeps it from going on, or "" */
 	uint64_t cpus, memory, exits;
 	struct usage_io io[USAGE_IO_MAX];
 	unsigned int count;

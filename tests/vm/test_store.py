@@ -194,7 +194,7 @@ def test_list(s):
     eq(rows["version"], 1)
     eq(rows["guests"][2], {"name": "linux-guest", "datastore": "default", "loader": "uefi", "cpu": 1,
                            "memory": 268435456, "vnc": None, "autostart": 2, "state": "stopped",
-                           "pid": None, "host": None, "tags": ["prod", "web"]})
+                           "pid": None, "paused": None, "host": None, "tags": ["prod", "web"]})
 
 
 def test_list_is_quick(s):

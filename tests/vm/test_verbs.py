@@ -402,10 +402,14 @@ def test_why(s):
     match(why(s)[1], "it is paused: no space on the host for disk0.img\n$")
     match(s.ok("info", "guest"), "  paused: no space on the host for disk0.img\n")
     eq(s.json("info", "info", "guest")["guests"][0]["paused"], "no space on the host for disk0.img")
+    match(s.ok("list"), r"(?m)^guest .*  Stalled \(\d+\)  -\n")
+    listed = s.json("list", "list")["guests"][0]
+    eq((listed["state"], listed["paused"]), ("running", "no space on the host for disk0.img"))
     s.ok("poweroff", "-f", "guest")
     s.write(s.path("guest/fake.mode"), "")
     s.ok("start", "guest")
     eq(s.json("info", "info", "guest")["guests"][0]["paused"], None)
+    eq(s.json("list", "list")["guests"][0]["paused"], None)
     s.ok("poweroff", "-f", "guest")
     match(why(s)[1], r"guest is off since 20\d\d-\S+: the guest was switched off: by itself, or by 'vm stop'")
     for status, word in ((0, "reset"), (2, "halted"), (3, "triple-fault"), (5, "error")):

@@ -58,12 +58,11 @@ static void print_disk(const struct guest *g, const struct gconf *conf, unsigned
 
 #define ANSWER_MS 500
 
-/* Why a guest that runs does not go on: a disk that the host fails, or NULL. */
-static const char *stall_reason(const struct guest *g, char *out, size_t size)
+const char *vm_stall_reason(const struct guest *g, unsigned ms, char *out, size_t size)
 {
 	char reply[4096];
 
-	return ctl_command(g, "status", ANSWER_MS, reply, sizeof(reply), NULL) == 0 &&
+	return ctl_command(g, "status", ms, reply, sizeof(reply), NULL) == 0 &&
 			       ctl_value(reply, "reason", out, size) == 0
 		       ? out
 		       : NULL;
@@ -75,7 +74,7 @@ static void print_running(const struct guest *g, const struct run_state *state)
 	char text[PATH_MAX];
 	struct run_usage u;
 
-	if (stall_reason(g, text, sizeof(text)))
+	if (vm_stall_reason(g, ANSWER_MS, text, sizeof(text)))
 		printf("  paused: %s\n", text);
 	if (run_usage(state->pid, &u) == 0) {
 		ui_bytes(u.resident, text, sizeof(text));
@@ -155,7 +154,8 @@ static void add_running(json_t *o, const struct guest *g, const struct run_state
 	struct run_usage u;
 
 	json_object_set_new(o, "pid", running ? json_integer(state->pid) : json_null());
-	ui_json_set(o, "paused", running ? stall_reason(g, text, sizeof(text)) : NULL);
+	ui_json_set(o, "paused",
+		    running ? vm_stall_reason(g, ANSWER_MS, text, sizeof(text)) : NULL);
 	json_object_set_new(o, "memory-resident",
 			    running && run_usage(state->pid, &u) == 0
 				    ? json_integer((json_int_t)u.resident)

@@ -15,6 +15,8 @@
 #include "util/str.h"
 
 #define TEXT 64
+/* What is shown does not hang on a khyve that does. */
+#define ANSWER_MS 200
 
 struct listing {
 	struct vm *vm;
@@ -29,6 +31,7 @@ struct row {
 	const struct guest *g;
 	struct gconf *conf; /* NULL: cannot be read */
 	struct run_state state;
+	char stall[600]; /* why it does not go on although it runs, or "" */
 	char vnc[128], state_text[sizeof(((struct run_state *)0)->host) + TEXT];
 	unsigned autostart;
 };
@@ -60,9 +63,12 @@ static void read_row(struct row *row, const struct vm *vm, const struct guest *g
 	    !gconf_bool(row->conf, "graphics", false) ||
 	    run_console(g, "vnc", row->vnc, sizeof(row->vnc)) < 0)
 		row->vnc[0] = '\0';
+	if (row->state.kind != RUN_RUNNING ||
+	    !vm_stall_reason(g, ANSWER_MS, row->stall, sizeof(row->stall)))
+		row->stall[0] = '\0';
 	if (row->state.kind == RUN_RUNNING)
-		n = snprintf(row->state_text, sizeof(row->state_text), "Running (%d)",
-			     (int)row->state.pid);
+		n = snprintf(row->state_text, sizeof(row->state_text), "%s (%d)",
+			     row->stall[0] ? "Stalled" : "Running", (int)row->state.pid);
 	else if (row->state.kind == RUN_LOCKED)
 		n = snprintf(row->state_text, sizeof(row->state_text), "Locked (%s)",
 			     row->state.host);
@@ -180,6 +186,7 @@ static void add_json(struct listing *l, const struct row *row)
 	json_object_set_new(o, "pid",
 			    row->state.kind == RUN_RUNNING ? json_integer(row->state.pid)
 							   : json_null());
+	json_object_set_new(o, "paused", ui_json_text(row->stall));
 	json_object_set_new(o, "host", ui_json_text(row->state.host));
 	json_object_set_new(o, "tags", vm_tags_json(get(row, "tags")));
 	json_array_append_new(l->guests, o);

@@ -162,6 +162,8 @@ struct json_t *info_network_json(const struct vm *vm, const struct guest *g, str
 /* The part of vm info about snapshots (snapshot.c). */
 void info_snapshots(const struct guest *g);
 struct json_t *info_snapshots_json(const struct guest *g);
+/* Why a guest that runs does not go on: a disk that the host fails. NULL: none, or no answer within ms. */
+const char *vm_stall_reason(const struct guest *g, unsigned ms, char *out, size_t size);
 /* Makes sure that a guest stays off until run_unlock_supervisor(). 0, or reported. */
 int vm_hold(const struct guest *g, int *lock);
 /* Warns of disks that are not in the guest's folder, which have no part in what is done to it. */
