@@ -73,9 +73,9 @@ static int ns_name(struct nvme *n, struct nvme_ns *ns, uint64_t eui64, const cha
 	for (const struct nvme_ns *o = n->ns; o < ns; o++)
 		if (o->blk && o->eui64 == ns->eui64)
 			return err_set(err, -EINVAL,
-				       "%s: namespace %" PRIu32
-				       " has the eui64 of namespace %" PRIu32 "; give each its own",
-				       n->fn.dev.env.name, ns->id, o->id);
+				       "namespace %" PRIu32 " has the eui64 of namespace %" PRIu32
+				       "; give each its own",
+				       ns->id, o->id);
 	return 0;
 }
 
@@ -88,7 +88,7 @@ static int ns_open(struct nvme *n, uint32_t id, const struct blk_spec *spec, uin
 	ns->id = id;
 	ns->batch = calloc(n->conf->ioslots + 1, sizeof(struct blk_req *));
 	if (!ns->batch)
-		return err_set(err, -ENOMEM, "%s: out of memory", n->fn.dev.env.name);
+		return err_set(err, -ENOMEM, "out of memory");
 	ns->blk = dev_blk_open(&n->fn.dev, spec, nvme_batch_end, err);
 	if (!ns->blk)
 		return -EIO;
@@ -147,15 +147,14 @@ int nvme_ns_init(struct nvme *n, struct err *err)
 			continue;
 		if (id < 2)
 			return err_set(err, -EINVAL,
-				       "%s: ns.%" PRIu32
-				       ": namespace 1 is the disk of path; number "
+				       "ns.%" PRIu32 ": namespace 1 is the disk of path; number "
 				       "further ones from 2",
-				       n->fn.dev.env.name, id);
+				       id);
 		if (!c->blk.path)
 			return err_set(err, -EINVAL,
-				       "%s: ns.%" PRIu32 ": no disk image given; set "
+				       "ns.%" PRIu32 ": no disk image given; set "
 				       "ns.%" PRIu32 ".path",
-				       n->fn.dev.env.name, id, id);
+				       id, id);
 		res = ns_open(n, id, &c->blk, c->eui64, err);
 	}
 	return res;
