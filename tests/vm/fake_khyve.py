@@ -212,6 +212,7 @@ class Fake:
         elif line == "reset":
             self.resets += 1
             self.tell(f"reset {self.resets}")
+            self.set_state(self.state)
         elif line in ("pause", "resume") and "no-pause" not in self.mode:
             if "tells" in self.mode:
                 with open("fake.told", "a", encoding="utf-8") as f:

@@ -91,11 +91,11 @@ def test_follow(s):
     until(lambda: {"web stopped", "db stopped"} <= set(every.texts()), "both ends")
     until(lambda: "db state off" in every.texts(), "khyve that was killed is off, too")
     s.ok("start", "web")
-    until(lambda: every.texts().count("web state running") == 1, "the next run")
+    until(lambda: every.texts().count("web state running") == 2, "the next run")
     for line in every.lines():
         true(LINE.fullmatch(line), line)
     of = {name: [t.split(" ", 1)[1] for t in every.texts() if t.startswith(name + " ")] for name in ("web", "db")}
-    eq(of["web"][:5], ["reset 1", "state off", "khyve exited with status 1", "stopped", "initialising"])
+    eq(of["web"][:6], ["reset 1", "state running", "state off", "khyve exited with status 1", "stopped", "initialising"])
     told = [t for t in of["db"] if t.startswith(("state", "starting", "khyve exited", "stopped", "init"))]
     eq(sorted(told[:3]), ["initialising", "starting khyve (run 1)", "state running"])
     eq(sorted(told[3:]), ["khyve exited with status 137", "state off", "stopped"])
@@ -103,7 +103,8 @@ def test_follow(s):
     for o in objects:
         valid(o, RULES)
     eq({o["guest"] for o in objects}, {"web"})
-    eq([(o["source"], o["event"]) for o in objects[:4]], [("khyve", "reset"), ("khyve", "state"), ("vm", "exit"), ("vm", "stopped")])
+    eq([(o["source"], o["event"]) for o in objects[:5]], [("khyve", "reset"), ("khyve", "state"), ("khyve", "state"),
+                                                              ("vm", "exit"), ("vm", "stopped")])
     every.end()
     one.end()
 

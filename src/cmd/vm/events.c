@@ -327,8 +327,11 @@ static int tell_state(struct events *ev, struct watched *w, const char *state, b
 static int hear(struct events *ev, struct watched *w, char *line)
 {
 	clean(line);
-	if (str_starts(line, "event state "))
+	if (str_starts(line, "event state ")) {
+		/* News even if it is the same again, as after a reset. */
+		w->state[0] = '\0';
 		return tell_state(ev, w, line + 12, false);
+	}
 	if (str_starts(line, "event "))
 		return tell(ev, w, line + 6);
 	if (str_starts(line, "state="))
