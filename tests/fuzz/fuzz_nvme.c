@@ -305,7 +305,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fz_script s;
 
 	fz_start(&s, &nvme_ops,
-		 "maxq=3\nioslots=8\ndsm=enable\nns.2.path=mem:64K\nns.4.path=mem:128K\n"
+		 "maxq=3\nioslots=8\ndsm=enable\nns.2.path=mem:1M\nns.4.path=mem:1M\n"
 		 "ns.4.sectorsize=4096\n",
 		 one_operation);
 	tb_nvme_init(&nv, s.d, fz_u8(&f) % 4 != 3);
