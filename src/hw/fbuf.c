@@ -50,7 +50,7 @@ struct fbuf_conf {
 	uint64_t w, h;
 	bool wait;
 	int vga;
-	char *tcp, *password, *password_file;
+	char *tcp, *password, *password_file, *tls_file;
 };
 
 struct fbuf {
@@ -312,6 +312,10 @@ static const struct conf_key fbuf_keys[] = {
 	  .type = CONF_STR,
 	  .offset = offsetof(struct fbuf_conf, password_file),
 	  .help = "file whose first line is the VNC password" },
+	{ .name = "tls_file",
+	  .type = CONF_STR,
+	  .offset = offsetof(struct fbuf_conf, tls_file),
+	  .help = "file with a private key and its certificate in PEM format: VNC over TLS only" },
 	CONF_KEY_END,
 };
 

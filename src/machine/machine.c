@@ -98,7 +98,7 @@ static int get_fbuf_str(struct machine *m, const char *name, char *out, size_t s
 
 static int make_viewer(struct machine *m, struct err *err)
 {
-	char address[256] = "", password[64] = "", file[4096] = "", key[64];
+	char address[256] = "", password[64] = "", file[4096] = "", tls[4096] = "", key[64];
 	struct viewer_config cfg = { .guest = m->set.name };
 	int r;
 
@@ -111,6 +111,8 @@ static int make_viewer(struct machine *m, struct err *err)
 		r = get_fbuf_str(m, "password", password, sizeof(password), err);
 	if (r == 0)
 		r = get_fbuf_str(m, "password_file", file, sizeof(file), err);
+	if (r == 0)
+		r = get_fbuf_str(m, "tls_file", tls, sizeof(tls), err);
 	snprintf(key, sizeof(key), "%s.wait", m->fbuf_node);
 	if (r == 0)
 		r = conf_get_bool(m->conf, key, &m->wait_viewer, err);
@@ -119,6 +121,7 @@ static int make_viewer(struct machine *m, struct err *err)
 	cfg.address = address[0] ? address : "127.0.0.1:5900";
 	cfg.password = password[0] ? password : NULL;
 	cfg.password_file = file[0] ? file : NULL;
+	cfg.tls_file = tls[0] ? tls : NULL;
 	r = viewer_new(m->loop, m->screen, &cfg, &m->viewer, err);
 	explicit_bzero(password, sizeof(password));
 	return r;

@@ -34,7 +34,7 @@ struct viewer {
 	char program[4096];
 	char address[160];
 	char password[64]; /* "" for none */
-	int listen_fd;
+	int listen_fd, tls_fd; /* the latter -1: no TLS */
 	pid_t pid; /* 0: not running */
 	struct loop_timer restart;
 };
@@ -106,7 +106,7 @@ static void on_gone(void *arg)
 
 static int spawn(struct viewer *v)
 {
-	char path[32], screen_arg[16], ctl_arg[16], listen_arg[16], password_arg[16];
+	char path[32], screen_arg[16], ctl_arg[16], listen_arg[16], password_arg[16], tls_arg[16];
 	char *argv[] = { (char *)PROGRAM,
 			 (char *)"--screen-fd",
 			 screen_arg,
@@ -118,7 +118,10 @@ static int spawn(struct viewer *v)
 			 v->guest,
 			 NULL,
 			 NULL,
+			 NULL,
+			 NULL,
 			 NULL };
+	size_t n = 9;
 	int pair[2], screen_fd, password_fd = -1, r = 0;
 	pid_t parent = getpid();
 
@@ -138,12 +141,17 @@ static int spawn(struct viewer *v)
 	if (v->password[0]) {
 		password_fd = password_pipe(v->password);
 		snprintf(password_arg, sizeof(password_arg), "%d", password_fd);
-		argv[9] = (char *)"--password-fd";
-		argv[10] = password_arg;
+		argv[n++] = (char *)"--password-fd";
+		argv[n++] = password_arg;
+	}
+	if (v->tls_fd >= 0) {
+		snprintf(tls_arg, sizeof(tls_arg), "%d", v->tls_fd);
+		argv[n++] = (char *)"--tls-fd";
+		argv[n++] = tls_arg;
 	}
 	v->pid = fork();
 	if (v->pid == 0) {
-		const int fds[] = { screen_fd, pair[1], v->listen_fd, password_fd, -2 };
+		const int fds[] = { screen_fd, pair[1], v->listen_fd, password_fd, v->tls_fd, -2 };
 
 		child(v, parent, fds, argv);
 	}
@@ -198,6 +206,15 @@ static int read_password(struct viewer *v, const struct viewer_config *cfg, stru
 	return 0;
 }
 
+static int open_tls(struct viewer *v, const char *path, struct err *err)
+{
+	v->tls_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (v->tls_fd >= 0)
+		return 0;
+	return err_set(err, -errno, "cannot read the screen's key and certificate %s: %s", path,
+		       strerror(errno));
+}
+
 int viewer_new(struct loop *l, struct screen *screen, const struct viewer_config *cfg,
 	       struct viewer **out, struct err *err)
 {
@@ -209,7 +226,7 @@ int viewer_new(struct loop *l, struct screen *screen, const struct viewer_config
 	v->loop = l;
 	v->screen = screen;
 	v->guest = strdup(cfg->guest);
-	v->listen_fd = -1;
+	v->listen_fd = v->tls_fd = -1;
 	loop_timer_init(l, &v->restart, on_restart);
 	r = machine_find_program(PROGRAM, v->program, sizeof(v->program));
 	if (r < 0)
@@ -217,6 +234,8 @@ int viewer_new(struct loop *l, struct screen *screen, const struct viewer_config
 			PROGRAM);
 	if (r == 0)
 		r = read_password(v, cfg, err);
+	if (r == 0 && cfg->tls_file)
+		r = open_tls(v, cfg->tls_file, err);
 	if (r == 0) {
 		v->listen_fd = listen_open(cfg->address, v->address, sizeof(v->address), err);
 		r = v->listen_fd < 0 ? err_prefix(err, v->listen_fd, "VNC") : 0;
@@ -247,6 +266,7 @@ void viewer_free(struct viewer *v)
 	if (v->listen_fd >= 0)
 		listen_unlink(v->address);
 	fd_close(&v->listen_fd);
+	fd_close(&v->tls_fd);
 	explicit_bzero(v->password, sizeof(v->password));
 	free(v->guest);
 	free(v);

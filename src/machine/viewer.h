@@ -18,6 +18,7 @@ struct viewer_config {
 	const char *address; /* as listen_open() takes it */
 	const char *password; /* NULL: none */
 	const char *password_file; /* first line is the password; NULL: none */
+	const char *tls_file; /* private key and certificate; NULL: no TLS */
 };
 
 /* Binds now, so that a port that is taken is refused before the guest runs, and starts the program. */

@@ -43,6 +43,7 @@ static const char *const used_keys[] = {
 	"graphics_listen",
 	"graphics_res",
 	"graphics_wait",
+	"graphics_tls",
 	"vnc_password",
 	"virt_random",
 	"xhci_mouse",

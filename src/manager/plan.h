@@ -40,6 +40,7 @@ struct plan {
 	char com[2][8]; /* "com1", "com2": those in use, the user's choice first; "" */
 	char screen[PATH_MAX]; /* ADDR:PORT, [v6]:PORT or unix:PATH; "": no screen */
 	bool screen_open; /* reachable from other hosts without a password */
+	bool screen_tls; /* RUN_TLS is to be made */
 	bool screen_wait;
 	const char *password; /* in the guest file's memory, or NULL */
 	char vars[PATH_MAX], vars_template[PATH_MAX]; /* UEFI variables; "": none */

@@ -367,6 +367,9 @@ int plan_screen(struct plan_job *j)
 	j->p->screen_wait = wants_wait(j);
 	if (r == 0 && j->p->screen_wait)
 		r = plan_put_dev(j, "graphics_wait", slot_func, "wait", "true");
+	j->p->screen_tls = gconf_bool(j->g, "graphics_tls", false);
+	if (r == 0 && j->p->screen_tls)
+		r = plan_put_dev(j, "graphics_tls", slot_func, "tls_file", RUN_TLS);
 	if (!password || !*password)
 		return r;
 	j->p->password = password;

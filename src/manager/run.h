@@ -36,6 +36,7 @@ struct run_state {
 #define RUN_CONF "khyve.run"
 #define RUN_CONTROL "control.sock"
 #define RUN_PASSWORD "vnc.password"
+#define RUN_TLS "vnc.pem" /* stays from run to run */
 #define RUN_LOG "khyve.log"
 /* Cards that may have sockets, net0.sock and net0.ctl and so on. */
 #define RUN_NETS_MAX 8

@@ -50,8 +50,8 @@ int snapshot_path(const struct guest *g, const char *name, char *out, size_t siz
 
 bool snapshot_is_part(const char *name)
 {
-	static const char *const others[] = { RUN_CONSOLE, RUN_RESTART, RUN_OFF, RUN_CONF,
-					      RUN_PASSWORD };
+	static const char *const others[] = { RUN_CONSOLE, RUN_RESTART,	 RUN_OFF,
+					      RUN_CONF,	   RUN_PASSWORD, RUN_TLS };
 	static const char *const ends[] = {
 		".conf", ".log", ".log.0.gz", ".lock", ".sock", ".ctl"
 	};

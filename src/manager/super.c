@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "conf/conf.h"
+#include "manager/cert.h"
 #include "manager/ctl.h"
 #include "manager/file.h"
 #include "manager/glog.h"
@@ -149,6 +150,10 @@ static int write_plan(const struct super *s, const struct plan *p, struct err *e
 
 	if (r == 0 && p->password)
 		r = file_write_atomic(path, p->password, strlen(p->password), 0600, err);
+	if (r == 0 && p->screen_tls)
+		r = run_path(s->g, RUN_TLS, path, sizeof(path));
+	if (r == 0 && p->screen_tls)
+		r = cert_ensure(path, s->g->name, err);
 	if (r == 0)
 		r = run_path(s->g, RUN_CONF, path, sizeof(path));
 	if (r < 0)

@@ -143,13 +143,19 @@ static void send_bytes(struct fuzz *f, int viewer)
 
 static size_t known_encodings(struct fuzz *f, uint8_t *m)
 {
-	static const int32_t known[] = { RFB_ENC_RAW,	      RFB_ENC_HEXTILE,
-					 RFB_ENC_ZLIB,	      RFB_ENC_TIGHT,
-					 RFB_ENC_ZRLE,	      RFB_ENC_DESKTOP_SIZE,
-					 RFB_ENC_LAST_RECT,   RFB_ENC_CURSOR,
-					 RFB_ENC_QEMU_KEYS,   RFB_ENC_QEMU_LEDS,
-					 RFB_ENC_FENCE,	      RFB_ENC_CONTINUOUS_UPDATES,
-					 RFB_ENC_EXT_BUTTONS, RFB_ENC_EXT_DESKTOP_SIZE,
+	static const int32_t known[] = { RFB_ENC_RAW,
+					 RFB_ENC_HEXTILE,
+					 RFB_ENC_ZLIB,
+					 RFB_ENC_TIGHT,
+					 RFB_ENC_ZRLE,
+					 RFB_ENC_DESKTOP_SIZE,
+					 RFB_ENC_CURSOR,
+					 RFB_ENC_QEMU_KEYS,
+					 RFB_ENC_QEMU_LEDS,
+					 RFB_ENC_FENCE,
+					 RFB_ENC_CONTINUOUS_UPDATES,
+					 RFB_ENC_EXT_BUTTONS,
+					 RFB_ENC_EXT_DESKTOP_SIZE,
 					 RFB_ENC_DESKTOP_NAME };
 	uint8_t n = take(f) % 8;
 

@@ -58,11 +58,15 @@ struct viewer {
 	bool tpixel; /* Tight has pixels of three bytes, 0xrrggbb in fb */
 	uint32_t *fb; /* SCREEN_MAX_WIDTH pixels per line */
 	z_stream z, tight, zlib;
+	/* TLS, if there is any: as send() and recv() */
+	void *tls;
+	ssize_t (*tls_send)(void *tls, const void *data, size_t len);
+	ssize_t (*tls_recv)(void *tls, void *data, size_t len);
 	bool jpeg; /* may come; its pixels are 0xrrggbb in fb */
 	unsigned int n_hextile, n_zlib, n_jpeg;
 	unsigned int n_rects, n_raw, n_zrle, n_tight, n_size, n_ext_size, n_qemu, n_leds, leds;
 	unsigned int ext_reason, ext_status;
-	unsigned int n_last, n_cursor, n_name, n_buttons, n_ends, n_fences, n_requests;
+	unsigned int n_cursor, n_name, n_buttons, n_ends, n_fences, n_requests;
 	bool sulks; /* leaves fences unanswered */
 	uint32_t fence_flags; /* of the last answer */
 	uint8_t fence_len, fence[64];
@@ -78,10 +82,11 @@ BENCH void bench_mode(struct bench *b, unsigned int width, unsigned int height)
 	memset(b->frame.dirty, 0xff, sizeof(b->frame.dirty));
 }
 
-BENCH struct bench *bench_new(const char *password, unsigned int max_viewers)
+BENCH struct bench *bench_new_tls(const char *password, unsigned int max_viewers, int tls_fd)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 	struct server_config conf = { .password = password,
+				      .tls_fd = tls_fd,
 				      .name = "test guest",
 				      .max_viewers = max_viewers };
 	struct err err = { .text = "" };
@@ -103,6 +108,11 @@ BENCH struct bench *bench_new(const char *password, unsigned int max_viewers)
 	b->frame.hdr = (struct screen_msg_hdr){ SCREEN_MSG_FRAME, sizeof(b->frame) };
 	bench_mode(b, 800, 600);
 	return b;
+}
+
+BENCH struct bench *bench_new(const char *password, unsigned int max_viewers)
+{
+	return bench_new_tls(password, max_viewers, -1);
 }
 
 BENCH void bench_free(struct bench *b)
@@ -284,7 +294,9 @@ BENCH void viewer_free(struct viewer *v)
 BENCH void viewer_send(struct viewer *v, const void *data, size_t len)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = send(v->fd, (const char *)data + done, len - done, MSG_NOSIGNAL);
+		const char *p = (const char *)data + done;
+		ssize_t n = v->tls ? v->tls_send(v->tls, p, len - done)
+				   : send(v->fd, p, len - done, MSG_NOSIGNAL);
 
 		CHECK(n > 0 || errno == EAGAIN);
 		done += n > 0 ? (size_t)n : 0;
@@ -298,7 +310,9 @@ BENCH bool viewer_try_recv(struct viewer *v, void *data, size_t len)
 	int idle = 0;
 
 	for (size_t done = 0; done < len;) {
-		ssize_t n = recv(v->fd, (char *)data + done, len - done, MSG_DONTWAIT);
+		char *p = (char *)data + done;
+		ssize_t n = v->tls ? v->tls_recv(v->tls, p, len - done)
+				   : recv(v->fd, p, len - done, MSG_DONTWAIT);
 
 		if (n == 0 || (n < 0 && errno == ECONNRESET))
 			return false;
@@ -870,9 +884,6 @@ BENCH void viewer_rect(struct viewer *v)
 	case RFB_ENC_QEMU_KEYS:
 		v->n_qemu++;
 		break;
-	case RFB_ENC_LAST_RECT:
-		v->n_last++;
-		break;
 	case RFB_ENC_CURSOR:
 		CHECK(r.w == 0 && r.h == 0);
 		v->n_cursor++;
@@ -917,7 +928,7 @@ BENCH void viewer_fence(struct viewer *v)
 /* Takes one message in; returns its type. */
 BENCH unsigned int viewer_message(struct viewer *v)
 {
-	unsigned int type = viewer_recv_u8(v), n, last = v->n_last;
+	unsigned int type = viewer_recv_u8(v), n;
 
 	switch (type) {
 	case RFB_FRAMEBUFFER_UPDATE:
@@ -925,7 +936,7 @@ BENCH unsigned int viewer_message(struct viewer *v)
 		n = viewer_recv_u16(v);
 		v->n_rects = 0;
 		CHECK(n > 0);
-		while (n-- && v->n_last == last)
+		while (n--)
 			viewer_rect(v);
 		break;
 	case RFB_FENCE:

@@ -5,8 +5,7 @@
 
 #define FENCE_BYTES 9
 
-static const int32_t flow[] = { RFB_ENC_ZRLE, RFB_ENC_FENCE, RFB_ENC_CONTINUOUS_UPDATES,
-				RFB_ENC_LAST_RECT };
+static const int32_t flow[] = { RFB_ENC_ZRLE, RFB_ENC_FENCE, RFB_ENC_CONTINUOUS_UPDATES };
 
 static void send_fence(struct viewer *v, uint32_t flags, const void *payload, uint8_t len)
 {
@@ -51,7 +50,7 @@ static void set_format(struct viewer *v, const char *format)
 	viewer_send(v, m, sizeof(m));
 }
 
-/* Told once, at the first SetEncodings that names them; the update ends with LastRect. */
+/* Told once, at the first SetEncodings that names them. */
 static void announced(void)
 {
 	struct bench *b = bench_new(NULL, 4);
@@ -60,11 +59,9 @@ static void announced(void)
 	viewer_encodings(v, flow, ARRAY_LEN(flow));
 	CHECK(viewer_quiet(v));
 	viewer_refresh(v);
-	CHECK_EQ(v->n_last, 1);
 	CHECK(viewer_sees_screen(v));
 	viewer_encodings(v, NULL, 0);
 	viewer_refresh(v);
-	CHECK_EQ(v->n_last, 1);
 	CHECK_EQ(v->n_requests, 1);
 	CHECK_EQ(v->n_ends, 1);
 	viewer_free(v);
@@ -226,7 +223,7 @@ static void continuous(void)
 	CHECK(viewer_quiet(v));
 	viewer_request(v, false, (struct rect){ 5, 5, 7, 8 });
 	viewer_update(v);
-	CHECK_EQ(v->n_rects, 2); /* with LastRect */
+	CHECK_EQ(v->n_rects, 1);
 	CHECK_EQ(viewer_message(v), RFB_FENCE);
 	enable(v, false, (struct rect){ 0 });
 	CHECK_EQ(viewer_message(v), RFB_CONTINUOUS_UPDATES);
@@ -250,6 +247,7 @@ static void continuous_part(void)
 	struct viewer *v = ready(b);
 
 	viewer_refresh(v);
+	bench_settle(b);
 	enable(v, true, (struct rect){ 64, 16, 64, 16 });
 	CHECK(viewer_quiet(v));
 	bench_pixel(b, 10, 10, 0x111111);

@@ -207,6 +207,24 @@ def test_install_media(s):
        ("hd", "true", os.path.join(s.top, "stick.img")))
 
 
+def test_graphics_tls(s):
+    """Key and certificate are made once, for one's own eyes, and stay from run to run."""
+    s.ok("init")
+    s.guest("guest", SCREEN + "graphics_tls=yes\n")
+    s.guest("plain", SCREEN + "graphics_tls=no\n")
+    s.ok("start", "guest")
+    pem = s.read(s.path("guest/vnc.pem"))
+    match(pem, r"(?s)^-----BEGIN PRIVATE KEY-----\n.*\n-----BEGIN CERTIFICATE-----\n.*-----END CERTIFICATE-----\n$")
+    eq(stat.S_IMODE(os.stat(s.path("guest/vnc.pem")).st_mode), 0o600)
+    true("tls_file=vnc.pem" in s.read(s.path("guest/khyve.run")), "khyve is told")
+    s.ok("start", "plain")
+    true(not os.path.exists(s.path("plain/vnc.pem")), "made without need")
+    true("tls_file" not in s.read(s.path("plain/khyve.run")), "khyve is told without need")
+    s.ok("poweroff", "-f", "guest")
+    s.ok("start", "guest")
+    eq(s.read(s.path("guest/vnc.pem")), pem)
+
+
 def test_graphics_wait(s):
     s.ok("init")
     s.guest("guest", SCREEN + "graphics_wait=no\n")

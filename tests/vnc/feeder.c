@@ -3,15 +3,17 @@
 /*
  * Stands in for khyve: shows a test picture through the real screen link and starts khyve-vnc on the given addresses.
  *
- *	feeder [-p PASSWORD] [-s WIDTHxHEIGHT] [-t] KHYVE-VNC ADDRESS...
+ *	feeder [-p PASSWORD] [-c PEM] [-s WIDTHxHEIGHT] [-t] KHYVE-VNC ADDRESS...
  *
  * ADDRESS is unix:PATH, 127.0.0.1:PORT or [::1]:PORT (PORT 0 takes a free one). Prints "ready ADDRESS..." with the
  * real ports, then one line per event: "clients N", "key CODE up|down", "pointer X Y BUTTONS". The picture is that of
  * expected_pixel(); -t makes it a text cursor that blinks as well. A key turns the lower right corner to the colour
- * 0x0000NN with NN the scancode. Ends when its standard input does.
+ * 0x0000NN with NN the scancode. -c: over TLS, with the key and certificate in the file PEM, made if it is not there.
+ * Ends when its standard input does.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +29,7 @@
 #include "back/input.h"
 #include "back/screen.h"
 #include "loop/loop.h"
+#include "manager/cert.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/fd.h"
@@ -45,6 +48,7 @@ struct feeder {
 	struct loop_timer blink;
 	bool lit;
 	const char *password;
+	int tls_fd; /* 0: none */
 	unsigned int width, height;
 	int listen_fds[MAX_ADDRESSES];
 	int n_listen;
@@ -206,8 +210,9 @@ static int password_pipe(const char *password)
 
 static void start_viewer(struct feeder *f, char *program)
 {
-	char screen[16], ctl[16], listens[MAX_ADDRESSES * 12] = "", pw[16];
-	char *argv[12] = { program,	  "--screen-fd", screen,   "--ctl-fd", ctl,
+	char screen[16], ctl[16], listens[MAX_ADDRESSES * 12] = "", pw[16], tls[16];
+	int n = 9;
+	char *argv[14] = { program,	  "--screen-fd", screen,   "--ctl-fd", ctl,
 			   "--listen-fd", listens,	 "--name", "feeder" };
 	int pair[2];
 
@@ -226,8 +231,14 @@ static void start_viewer(struct feeder *f, char *program)
 		}
 		if (f->password) {
 			snprintf(pw, sizeof(pw), "%d", password_pipe(f->password));
-			argv[9] = "--password-fd";
-			argv[10] = pw;
+			argv[n++] = "--password-fd";
+			argv[n++] = pw;
+		}
+		if (f->tls_fd) {
+			snprintf(tls, sizeof(tls), "%d", f->tls_fd);
+			fd_set_inherit(f->tls_fd);
+			argv[n++] = "--tls-fd";
+			argv[n++] = tls;
 		}
 		execv(program, argv);
 		die(program);
@@ -237,12 +248,25 @@ static void start_viewer(struct feeder *f, char *program)
 		die("screen_attach");
 }
 
+static void use_tls(struct feeder *f, const char *path)
+{
+	struct err err;
+
+	if (cert_ensure(path, "feeder", &err) < 0)
+		die(err.text);
+	f->tls_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (f->tls_fd < 0)
+		die(path);
+}
+
 static void parse(struct feeder *f, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "p:s:t")) != -1) {
-		if (option == 'p')
+	while ((option = getopt(argc, argv, "c:p:s:t")) != -1) {
+		if (option == 'c')
+			use_tls(f, optarg);
+		else if (option == 'p')
 			f->password = optarg;
 		else if (option == 't')
 			f->lit = true;

@@ -41,7 +41,9 @@ static uint8_t reverse_bits(uint8_t v)
 void auth_init(struct auth *a, const char *password)
 {
 	*a = (struct auth){ .required = password != NULL };
-	for (size_t i = 0; password && i < AUTH_PASSWORD_MAX && password[i]; i++)
+	if (password)
+		memcpy(a->password, password, strnlen(password, AUTH_PASSWORD_MAX));
+	for (size_t i = 0; password && i < AUTH_KEY_SIZE && password[i]; i++)
 		a->key[i] = reverse_bits((uint8_t)password[i]);
 }
 
@@ -123,23 +125,42 @@ static void count_failure(struct auth *a, struct auth_peer peer, uint64_t now_ns
 	f->not_before_ns = now_ns + MIN(delay, AUTH_DELAY_MAX_NS);
 }
 
-bool auth_check(struct auth *a, struct auth_peer peer, const uint8_t *challenge,
-		const uint8_t *response, uint64_t now_ns)
+bool auth_is_response(const struct auth *a, const uint8_t *challenge, const uint8_t *response)
 {
 	uint8_t want[AUTH_CHALLENGE_SIZE], differ = 0;
-	size_t known;
 
 	des_encrypt_block(a->key, challenge, want);
 	des_encrypt_block(a->key, challenge + 8, want + 8);
 	for (size_t i = 0; i < sizeof(want); i++)
 		differ = (uint8_t)(differ | (want[i] ^ response[i]));
 	explicit_bzero(want, sizeof(want));
-	if (differ) {
+	return differ == 0;
+}
+
+bool auth_is_password(const struct auth *a, const uint8_t *text, size_t len)
+{
+	uint8_t differ = strlen(a->password) != len;
+
+	for (size_t i = 0; i < AUTH_PASSWORD_MAX; i++)
+		differ = (uint8_t)(differ | (a->password[i] ^ (i < len ? text[i] : 0)));
+	return differ == 0;
+}
+
+void auth_count(struct auth *a, struct auth_peer peer, bool right, uint64_t now_ns)
+{
+	size_t known = find(a, peer, now_ns);
+
+	if (!right)
 		count_failure(a, peer, now_ns);
-		return false;
-	}
-	known = find(a, peer, now_ns);
-	if (known < AUTH_PEERS)
+	else if (known < AUTH_PEERS)
 		a->failures[known] = (struct auth_failures){ 0 };
-	return true;
+}
+
+bool auth_check(struct auth *a, struct auth_peer peer, const uint8_t *challenge,
+		const uint8_t *response, uint64_t now_ns)
+{
+	bool right = auth_is_response(a, challenge, response);
+
+	auth_count(a, peer, right, now_ns);
+	return right;
 }

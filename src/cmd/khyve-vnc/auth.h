@@ -10,7 +10,8 @@
 struct err;
 
 #define AUTH_CHALLENGE_SIZE 16 /* RFC 6143 s7.2.2 */
-#define AUTH_PASSWORD_MAX 8 /* VNC authentication looks at no more */
+#define AUTH_KEY_SIZE 8 /* VNC authentication looks at no more of the password */
+#define AUTH_PASSWORD_MAX 63
 #define AUTH_PEERS 32
 #define AUTH_DELAY_FIRST_NS (250 * 1000000ull)
 #define AUTH_DELAY_MAX_NS (4000 * 1000000ull)
@@ -29,7 +30,8 @@ struct auth_failures {
 
 struct auth {
 	bool required;
-	uint8_t key[AUTH_PASSWORD_MAX];
+	uint8_t key[AUTH_KEY_SIZE];
+	char password[AUTH_PASSWORD_MAX + 1];
 	struct auth_failures failures[AUTH_PEERS]; /* the oldest gives way */
 };
 
@@ -43,7 +45,12 @@ int auth_read_password(int fd, char *out, struct err *err);
 
 /* When the next response of this peer may be looked at: after each failure the wait grows. In ns of loop_now(). */
 uint64_t auth_not_before(const struct auth *a, struct auth_peer peer, uint64_t now_ns);
-/* Compares a response in constant time, and counts. */
+/* Compare in constant time: a response, the whole password. */
+bool auth_is_response(const struct auth *a, const uint8_t *challenge, const uint8_t *response);
+bool auth_is_password(const struct auth *a, const uint8_t *text, size_t len);
+/* Counts what came of a comparison. */
+void auth_count(struct auth *a, struct auth_peer peer, bool right, uint64_t now_ns);
+/* Compares a response, and counts. */
 bool auth_check(struct auth *a, struct auth_peer peer, const uint8_t *challenge,
 		const uint8_t *response, uint64_t now_ns);
 

@@ -49,13 +49,22 @@ void client_kick(struct client *c)
 }
 
 /* Input stays in the kernel while an answer is being waited for. */
+static bool wants_input(const struct client *c)
+{
+	return c->state != CLIENT_DELAY && c->state != CLIENT_FRAME && !flow_blocked(c) &&
+	       !c->tls_writes;
+}
+
 static void update_events(struct client *c)
 {
-	unsigned int events = c->out_len ? EPOLLOUT : 0;
+	unsigned int events = c->out_len || c->tls_writes ? EPOLLOUT : 0;
 
-	if (c->state != CLIENT_DELAY && c->state != CLIENT_FRAME && !flow_blocked(c))
+	if (wants_input(c))
 		events |= EPOLLIN;
 	loop_fd_events(&c->watch, events);
+	/* The rest of a record is no event of the socket. */
+	if (wants_input(c) && c->tls && tls_pending(c->tls))
+		client_kick(c);
 }
 
 static void set_deadline(struct client *c, uint64_t ns)
@@ -80,21 +89,31 @@ void client_set_state(struct client *c, enum client_state state)
 		client_await_frame(c);
 }
 
+/* Bytes taken, or -errno. */
+static ssize_t transmit(struct client *c, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (c->tls)
+		return tls_write(c->tls, data, len);
+	n = send(c->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return n < 0 ? -errno : n;
+}
+
 /* Sends what is in the output as far as the socket takes it. */
 static int flush(struct client *c)
 {
 	size_t before = c->out_len;
 
 	while (c->out_len) {
-		ssize_t n = send(c->watch.fd, c->out + c->out_start, c->out_len,
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = transmit(c, c->out + c->out_start, c->out_len);
 
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
+		if (n == -EAGAIN)
 			break;
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		c->out_start += (size_t)n;
 		c->out_len -= (size_t)n;
 		c->sent += (size_t)n;
@@ -117,6 +136,11 @@ static int pump(struct client *c)
 
 	if (rc < 0)
 		return rc;
+	if (c->out_len == 0 && c->state == CLIENT_TLS) {
+		rc = vencrypt_step(c);
+		if (rc == 0)
+			rc = flush(c);
+	}
 	if (c->out_len == 0 && c->state == CLIENT_CLOSING)
 		shutdown(c->watch.fd, SHUT_WR);
 	if (c->out_len == 0 && c->state == CLIENT_RUN) {
@@ -143,19 +167,33 @@ static void finish(struct client *c, int rc)
 	server_schedule(s);
 }
 
+/* Bytes read, 0 at the end, or -errno. */
+static ssize_t obtain(struct client *c, void *data, size_t len)
+{
+	ssize_t n;
+
+	if (c->tls)
+		return tls_read(c->tls, data, len);
+	n = recv(c->watch.fd, data, len, MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
+}
+
 static int receive(struct client *c)
 {
 	ssize_t n;
 
+	/* Its bytes are TLS's, once the last plain byte has been sent. */
+	if (c->state == CLIENT_TLS)
+		return 0;
 	if (c->state == CLIENT_CLOSING)
 		c->in_len = 0;
 	if (c->in_len == sizeof(c->in))
 		return 0; /* it waits behind a fence */
-	n = recv(c->watch.fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	n = obtain(c, c->in + c->in_len, sizeof(c->in) - c->in_len);
+	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	if (n <= 0)
-		return n == 0 ? -ECONNRESET : -errno;
+		return n == 0 ? -ECONNRESET : (int)n;
 	c->in_len += (size_t)n;
 	return rfb_input(c);
 }
@@ -171,8 +209,11 @@ static void on_work(struct loop_post *p)
 {
 	struct client *c = container_of(p, struct client, work);
 
-	/* What a fence held back. */
-	finish(c, rfb_input(c));
+	int rc = rfb_input(c); /* what a fence held back */
+
+	if (rc >= 0 && wants_input(c) && c->tls && tls_pending(c->tls))
+		rc = receive(c);
+	finish(c, rc);
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -270,6 +311,7 @@ void client_free(struct client *c)
 	loop_timer_cancel(&c->deadline);
 	loop_timer_cancel(&c->gate);
 	loop_post_cancel(&c->work);
+	tls_close(c->tls);
 	close(fd);
 	zrle_free(c->zrle);
 	tight_free(c->tight);

@@ -13,6 +13,7 @@
 #include "cmd/khyve-vnc/flow.h"
 #include "cmd/khyve-vnc/keysym.h"
 #include "cmd/khyve-vnc/pixel.h"
+#include "cmd/khyve-vnc/tls.h"
 #include "loop/loop.h"
 #include "util/clock.h"
 #include "util/list.h"
@@ -31,6 +32,10 @@ struct server;
 enum client_state {
 	CLIENT_VERSION, /* waits for the viewer's protocol version */
 	CLIENT_SECURITY, /* for its choice of security type */
+	CLIENT_VENCRYPT, /* for its version of VeNCrypt */
+	CLIENT_SUBTYPE, /* for its choice of what comes inside TLS */
+	CLIENT_TLS, /* for TLS to be agreed on */
+	CLIENT_PLAIN, /* for user and password */
 	CLIENT_RESPONSE, /* for the answer to the challenge */
 	CLIENT_DELAY, /* has the answer; an earlier failure makes it wait */
 	CLIENT_INIT, /* for ClientInit */
@@ -39,13 +44,15 @@ enum client_state {
 	CLIENT_CLOSING, /* refused: the reason goes out, what comes in is thrown away */
 };
 
+enum client_login { LOGIN_NONE, LOGIN_VNC, LOGIN_PLAIN };
+
 /* What the viewer's SetEncodings allows. */
 struct client_caps {
 	bool chosen; /* an encoding that we know */
 	int32_t encoding; /* the first of those named */
 	int quality; /* 0 to 9; -1: pixels are sent as they are */
 	bool resize, ext_resize, qemu_keys, leds;
-	bool last_rect, fence, ext_buttons;
+	bool fence, ext_buttons;
 };
 
 /* Pseudo rectangles that go out with the next update. */
@@ -66,7 +73,12 @@ struct client {
 
 	unsigned int minor; /* protocol 3.3, 3.7 or 3.8 */
 	struct auth_peer peer;
-	uint8_t challenge[AUTH_CHALLENGE_SIZE], response[AUTH_CHALLENGE_SIZE];
+	uint8_t challenge[AUTH_CHALLENGE_SIZE];
+	enum client_login login;
+	bool password_right; /* the answer is in hand, and counts once it may */
+	struct tls_conn *tls; /* NULL: bytes go as they are */
+	bool anonymous; /* without certificate */
+	bool tls_writes; /* CLIENT_TLS waits for room to write */
 
 	uint8_t in[CLIENT_IN_SIZE];
 	size_t in_len;
@@ -91,7 +103,6 @@ struct client {
 	struct damage todo; /* what the current update has still to send */
 	struct rect todo_region;
 	bool updating;
-	bool last_rect; /* ends the current update */
 	struct flow flow;
 
 	uint8_t out[CLIENT_OUT_SIZE];
@@ -127,9 +138,18 @@ void client_set_state(struct client *c, enum client_state state);
 
 /* rfb.c: takes in what is complete in c->in. */
 int rfb_input(struct client *c);
-/* rfb.c: looks at the response to the challenge, once it may. */
+/* rfb.c: says whether the answer was right, once it may. */
 int rfb_check_response(struct client *c);
+/* rfb.c: goes on with c->login. */
+int rfb_start_login(struct client *c);
 void rfb_server_init(struct client *c);
+
+/* vencrypt.c: as the handlers of rfb.c. */
+ssize_t vencrypt_handle_version(struct client *c, const uint8_t *in, size_t len);
+ssize_t vencrypt_handle_subtype(struct client *c, const uint8_t *in, size_t len);
+ssize_t vencrypt_handle_plain(struct client *c, const uint8_t *in, size_t len);
+/* vencrypt.c: in CLIENT_TLS, with all sent that is not part of TLS. */
+int vencrypt_step(struct client *c);
 
 /* input.c */
 void input_keysym(struct client *c, uint32_t keysym, bool down);

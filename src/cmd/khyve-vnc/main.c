@@ -23,7 +23,7 @@ struct options {
 
 static const char usage[] =
 	"usage: khyve-vnc --screen-fd FD --ctl-fd FD --listen-fd FD[,FD...]\n"
-	"                 [--password-fd FD] [--name NAME] [--max-clients N]\n"
+	"                 [--password-fd FD] [--tls-fd FD] [--name NAME] [--max-clients N]\n"
 	"\n"
 	"Shows the screen of a guest over VNC. khyve starts it and hands it the descriptors;\n"
 	"see khyve-vnc(8).\n";
@@ -82,6 +82,8 @@ static int parse_option(struct options *o, int option, char *arg, struct err *er
 		return parse_listen_fds(o, arg, err);
 	case 'p':
 		return parse_fd("--password-fd", arg, &o->password_fd, err);
+	case 't':
+		return parse_fd("--tls-fd", arg, &o->conf.tls_fd, err);
 	case 'n':
 		o->conf.name = arg;
 		return 0;
@@ -103,6 +105,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "ctl-fd", required_argument, NULL, 'c' },
 		{ "listen-fd", required_argument, NULL, 'l' },
 		{ "password-fd", required_argument, NULL, 'p' },
+		{ "tls-fd", required_argument, NULL, 't' },
 		{ "name", required_argument, NULL, 'n' },
 		{ "max-clients", required_argument, NULL, 'm' },
 		{ 0 },

@@ -33,8 +33,8 @@ static int admit(struct client *c)
 {
 	if (!server_admit(c->server, c))
 		return refuse(c, "Too many viewers are connected");
-	/* Without authentication, only 3.8 has a SecurityResult (s7.1.2). */
-	if (c->server->auth.required || c->minor >= 8)
+	/* Without authentication, only 3.8 has a SecurityResult (s7.1.2), and VeNCrypt. */
+	if (c->server->auth.required || c->minor >= 8 || c->tls)
 		client_put_u32(c, 0);
 	client_set_state(c, CLIENT_INIT);
 	return 0;
@@ -51,12 +51,46 @@ static int send_challenge(struct client *c)
 
 static unsigned int security_type(const struct client *c)
 {
+	if (c->server->tls)
+		return RFB_SECURITY_VENCRYPT;
 	return c->server->auth.required ? RFB_SECURITY_VNC : RFB_SECURITY_NONE;
+}
+
+int rfb_start_login(struct client *c)
+{
+	if (c->login == LOGIN_VNC)
+		return send_challenge(c);
+	if (c->login == LOGIN_NONE)
+		return admit(c);
+	client_set_state(c, CLIENT_PLAIN);
+	return 0;
 }
 
 static int start_security(struct client *c)
 {
-	return c->server->auth.required ? send_challenge(c) : admit(c);
+	c->login = c->server->auth.required ? LOGIN_VNC : LOGIN_NONE;
+	if (!c->server->tls)
+		return rfb_start_login(c);
+	client_put_u8(c, 0); /* VeNCrypt 0.2 */
+	client_put_u8(c, 2);
+	client_set_state(c, CLIENT_VENCRYPT);
+	return 0;
+}
+
+/* s7.1.2: in 3.3 the server decides, and its only types then were None and VNC. */
+static int start_security_3_3(struct client *c)
+{
+	static const char reason[] = "This screen is shown to viewers that know VeNCrypt only";
+
+	if (!c->server->tls) {
+		client_put_u32(c, security_type(c));
+		return start_security(c);
+	}
+	client_put_u32(c, 0);
+	client_put_u32(c, sizeof(reason) - 1);
+	client_put(c, reason, sizeof(reason) - 1);
+	client_set_state(c, CLIENT_CLOSING);
+	return 0;
 }
 
 static bool is_digits(const uint8_t *s)
@@ -82,8 +116,7 @@ static ssize_t handle_version(struct client *c, const uint8_t *in, size_t len)
 	/* s7.1.1: other numbers count as 3.3; those above 3.8 are viewers that know 3.8 as well. */
 	c->minor = minor >= 8 ? 8 : minor == 7 ? 7 : 3;
 	if (c->minor == 3) {
-		client_put_u32(c, security_type(c));
-		rc = start_security(c);
+		rc = start_security_3_3(c);
 	} else {
 		client_put_u8(c, 1);
 		client_put_u8(c, (uint8_t)security_type(c));
@@ -116,7 +149,8 @@ int rfb_check_response(struct client *c)
 		loop_timer_set(&c->deadline, when + CLIENT_HANDSHAKE_NS);
 		return 0;
 	}
-	if (auth_check(a, c->peer, c->challenge, c->response, now))
+	auth_count(a, c->peer, c->password_right, now);
+	if (c->password_right)
 		return admit(c);
 	log_limited(LOG_LEVEL_WARN, "vnc", "wrong password from a viewer");
 	return refuse(c, "Wrong password");
@@ -126,11 +160,11 @@ static ssize_t handle_response(struct client *c, const uint8_t *in, size_t len)
 {
 	int rc;
 
-	if (len < sizeof(c->response))
+	if (len < AUTH_CHALLENGE_SIZE)
 		return 0;
-	memcpy(c->response, in, sizeof(c->response));
+	c->password_right = auth_is_response(&c->server->auth, c->challenge, in);
 	rc = rfb_check_response(c);
-	return rc < 0 ? rc : (ssize_t)sizeof(c->response);
+	return rc < 0 ? rc : AUTH_CHALLENGE_SIZE;
 }
 
 void rfb_server_init(struct client *c)
@@ -209,8 +243,6 @@ static void add_encoding(struct client *c, int32_t encoding)
 		c->caps.qemu_keys = c->notices.qemu_keys = true;
 	if (encoding == RFB_ENC_QEMU_LEDS)
 		c->caps.leds = c->notices.leds = true;
-	if (encoding == RFB_ENC_LAST_RECT)
-		c->caps.last_rect = true;
 	if (encoding == RFB_ENC_CURSOR)
 		c->notices.cursor = true;
 	if (encoding == RFB_ENC_DESKTOP_NAME)
@@ -359,10 +391,13 @@ int rfb_input(struct client *c)
 	static ssize_t (*const handlers[])(struct client *, const uint8_t *, size_t) = {
 		[CLIENT_VERSION] = handle_version,
 		[CLIENT_SECURITY] = handle_security,
+		[CLIENT_VENCRYPT] = vencrypt_handle_version,
+		[CLIENT_SUBTYPE] = vencrypt_handle_subtype,
 		[CLIENT_RESPONSE] = handle_response,
+		[CLIENT_PLAIN] = vencrypt_handle_plain,
 		[CLIENT_INIT] = handle_init,
 		[CLIENT_RUN] = handle_run,
-		[CLIENT_CLOSING] = NULL, /* as CLIENT_DELAY and CLIENT_FRAME */
+		[CLIENT_CLOSING] = NULL, /* as CLIENT_TLS, CLIENT_DELAY and CLIENT_FRAME */
 	};
 	size_t pos = 0;
 	ssize_t n = 1;

@@ -7,6 +7,7 @@
 enum {
 	RFB_SECURITY_NONE = 1, /* RFC 6143 s7.1.2 */
 	RFB_SECURITY_VNC = 2,
+	RFB_SECURITY_VENCRYPT = 19, /* rfbproto */
 };
 
 /* Viewer to server, RFC 6143 s7.5. */
@@ -34,7 +35,6 @@ enum {
 	RFB_ENC_QUALITY_WORST = -32, /* to -23, the best */
 	RFB_ENC_QUALITY_BEST = -23,
 	RFB_ENC_DESKTOP_SIZE = -223, /* s7.8.2 */
-	RFB_ENC_LAST_RECT = -224,
 	RFB_ENC_CURSOR = -239, /* s7.8.1 */
 	RFB_ENC_QEMU_KEYS = -258,
 	RFB_ENC_QEMU_LEDS = -261,
@@ -50,7 +50,5 @@ enum {
 #define RFB_FENCE_SYNC_NEXT 4u
 #define RFB_FENCE_FLAGS 7u
 #define RFB_FENCE_REQUEST 0x80000000u
-
-#define RFB_RECTS_UNKNOWN 0xffff /* a LastRect ends the update */
 
 #endif

@@ -273,9 +273,14 @@ int server_init(struct server *s, struct loop *loop, const struct server_config 
 	auth_init(&s->auth, conf->password);
 	/* A longer name is cut: it is only a title. */
 	(void)str_copy(s->name, sizeof(s->name), conf->name);
-	rc = view_init(&s->view, conf->screen_fd, err);
+	rc = conf->tls_fd > 0 ? tls_new(conf->tls_fd, &s->tls, err) : 0;
 	if (rc < 0)
 		return rc;
+	rc = view_init(&s->view, conf->screen_fd, err);
+	if (rc < 0) {
+		tls_free(s->tls);
+		return rc;
+	}
 	rc = link_init(&s->link, loop, conf->ctl_fd);
 	if (rc < 0) {
 		rc = err_set(err, rc, "--ctl-fd %d: %s", conf->ctl_fd, strerror(-rc));
@@ -305,5 +310,7 @@ void server_fini(struct server *s)
 	loop_timer_cancel(&s->refresh);
 	link_fini(&s->link);
 	view_fini(&s->view);
+	tls_free(s->tls);
+	s->tls = NULL;
 	explicit_bzero(&s->auth, sizeof(s->auth));
 }

@@ -9,6 +9,7 @@
 
 #include "cmd/khyve-vnc/auth.h"
 #include "cmd/khyve-vnc/link.h"
+#include "cmd/khyve-vnc/tls.h"
 #include "cmd/khyve-vnc/view.h"
 #include "loop/loop.h"
 #include "util/clock.h"
@@ -42,6 +43,7 @@ struct server {
 	struct view view;
 	struct link link;
 	struct auth auth;
+	struct tls *tls; /* NULL: viewers need none */
 	struct list clients; /* struct client, oldest first */
 	unsigned int viewers, handshakes, max_viewers;
 	struct server_listener listeners[SERVER_MAX_LISTEN];
@@ -61,6 +63,7 @@ struct server_config {
 	const int *listen_fds; /* bound and listening; made non-blocking */
 	size_t n_listen;
 	const char *password; /* NULL: none */
+	int tls_fd; /* private key and certificate; <= 0: no TLS */
 	const char *name; /* what viewers show in their title */
 	unsigned int max_viewers;
 };

@@ -149,8 +149,8 @@ static int start(struct client *c)
 		return 0;
 	c->conv = c->next_conv;
 	c->todo_region = region;
-	c->last_rect = c->caps.last_rect;
-	put_update_header(c, c->last_rect ? RFB_RECTS_UNKNOWN : n);
+	/* Known before, so that LastRect is not needed: vncsnapshot names it and does not know it. */
+	put_update_header(c, n);
 	put_notices(c);
 	c->updating = true;
 	end_request(c);
@@ -225,11 +225,9 @@ int update_step(struct client *c)
 	}
 	if (!damage_next(&c->todo, &r)) {
 		c->updating = false;
-		if (c->last_rect)
-			put_rect(c, &(struct rect){ 0 }, RFB_ENC_LAST_RECT);
 		flow_update_done(c);
-		/* Notices alone are an update too. */
-		return c->out_len > 0 || c->requested ? 1 : 0;
+		/* There may be notices in the output, and a fence or another request may have come meanwhile. */
+		return 1;
 	}
 	rect_clip(&r, &c->todo_region);
 	return put_piece(c, &r);
