@@ -75,6 +75,18 @@ def test_long_log(s):
     eq([line.split(" ")[-1] for line in lines], [str(n) for n in range(5000)])
 
 
+def test_damaged_log(s):
+    """Zeroes that a crash of the host left in a log, and bytes that are no text, end nothing."""
+    s.ok("init")
+    s.guest("web", MINIMAL)
+    now = b"2026-01-02T03:04:05+00:00: "
+    with open(s.path("web", "vm-bhyve.log"), "wb") as f:
+        f.write(now + b"one\n" + bytes(9) + b"\n" + now + b"two \xff\xc3\xa4\n" + now + b"thr\0ee\n" + now + b"four\n")
+    texts = [json.loads(line)["text"] for line in s.ok("events", "--json").splitlines()]
+    eq(texts, ["one", "two ?\u00e4", "thr", "four"])
+    eq(len(s.popen("events", stdout=subprocess.PIPE, encoding="latin-1").communicate()[0].splitlines()), 4)
+
+
 def test_follow(s):
     """Guests that run, that start later, and that are made later; what was before is not told."""
     s.ok("init")

@@ -421,6 +421,9 @@ def test_why(s):
     s.write(s.path("guest/fake.mode"), "die")
     s.vm("start", "guest", status=1)
     match(why(s)[1], "khyve failed: khyve: no firmware in this test\n$")
+    with open(s.path("guest/khyve.log"), "ab") as f:
+        f.write(b"no text: \xff caf\xc3\n")
+    match(s.json("why", "why", "guest")["text"], r"no text: \? caf\?$")
     s.write(s.path("guest/fake.mode"), "")
     s.ok("start", "guest")
     os.kill(s.pid(), signal.SIGKILL)

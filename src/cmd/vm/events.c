@@ -119,6 +119,7 @@ static int print(const struct events *ev, const struct event *e)
 
 static void clean(char *text)
 {
+	ui_json_clean(text);
 	for (; *text; text++) {
 		if (iscntrl((unsigned char)*text))
 			*text = ' ';
@@ -162,7 +163,7 @@ static int read_log(const struct guest *g, off_t *offset, int (*fn)(void *arg, c
 		char *line = buf, *end;
 
 		buf[n] = '\0';
-		while (r == 0 && (end = strchr(line, '\n'))) {
+		while (r == 0 && (end = memchr(line, '\n', (size_t)(buf + n - line)))) {
 			*end = '\0';
 			r = fn(arg, line);
 			line = end + 1;

@@ -3,12 +3,32 @@
 #include "ui_json.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "vm.h"
 
 json_t *ui_json_text(const char *text)
 {
 	return text && *text ? json_string(text) : json_null();
+}
+
+void ui_json_clean(char *text)
+{
+	size_t n;
+
+	for (; *text; text += n) {
+		unsigned char c = (unsigned char)*text;
+		json_t *s = NULL;
+
+		n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+		if (strnlen(text, n) == n)
+			s = json_stringn(text, n);
+		json_decref(s);
+		if (s)
+			continue;
+		*text = '?';
+		n = 1;
+	}
 }
 
 void ui_json_set(json_t *o, const char *key, const char *text)

@@ -12,6 +12,8 @@
 json_t *ui_json_text(const char *text);
 /* Sets a member to that. */
 void ui_json_set(json_t *o, const char *key, const char *text);
+/* Each byte that is not part of UTF-8 becomes '?': JSON has no other text. */
+void ui_json_clean(char *text);
 /* Adds the version, prints the object and drops it; NULL: out of memory. Returns the exit status. */
 int ui_json_print(json_t *root);
 

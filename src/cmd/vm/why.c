@@ -283,6 +283,7 @@ int verb_why(struct vm *vm, int argc, char **argv)
 	else
 		judge_off(&g, &s, &r);
 	free(s.khyve);
+	ui_json_clean(r.text);
 	if (json)
 		return ui_json_print(json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "name", g.name,
 					       "state", kinds[state.kind], "reason", r.word, "text",
