@@ -3,7 +3,9 @@
 # Copyright (c) 2026 the khyve authors
 """Tests of what vm does in place of a person in front of a guest: screenshot, type, key."""
 import os
+import stat
 import struct
+import subprocess
 import sys
 import zlib
 
@@ -88,6 +90,23 @@ def test_screenshot_errors(s):
     eq(s.vm("screenshot").exact, 2)
 
 
+def test_screenshot_places(s):
+    """What is not a plain file is written to, and stays what it is."""
+    guest(s, "screen=3x2")
+    fifo, link, target = (os.path.join(s.top, n) for n in ("fifo", "link", "target"))
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as cat:
+        s.ok("screenshot", "guest", fifo)
+        eq(decode(cat.communicate(timeout=30)[0])[:2], (3, 2))
+    true(stat.S_ISFIFO(os.stat(fifo).st_mode), "still a pipe")
+    s.write(target, "x" * 100000)
+    os.symlink(target, link)
+    s.ok("screenshot", "guest", link)
+    true(os.path.islink(link), "still a link")
+    eq(decode(read(target))[:2], (3, 2))
+    match(s.fails("screenshot", "guest", s.top), "^vm: ERROR: cannot write .*: Is a directory$")
+
+
 def typed(s, name="guest"):
     path = s.path(name, "fake.keys")
     keys = s.read(path).splitlines() if os.path.exists(path) else []
@@ -108,6 +127,23 @@ def test_type(s):
     keys = typed(s)
     eq((len(keys), len(set(keys))), (95, 95))
     eq([keys[ord(c) - 0x20] for c in "0Az~"], ["b", f"{SHIFT} 1e", "2c", f"{SHIFT} 29"])
+
+
+def test_type_input(s):
+    """The text comes from standard input, as a whole; what cannot be typed is refused before anything is."""
+    guest(s, "")
+    eq(s.ok("type", "guest", "-", stdin="Pa\n"), "")
+    eq(typed(s), [f"{SHIFT} 19", "1e", "1c"])
+    s.ok("type", "guest", "-", stdin="-")
+    eq(typed(s), ["c"])
+    with subprocess.Popen(["sh", "-c", "printf a; sleep 0.3; printf b"], stdout=subprocess.PIPE) as slow:
+        eq(s.popen("type", "guest", "-", stdin=slow.stdout).wait(60), 0)
+    eq(typed(s), ["1e", "30"])
+    match(s.fails("type", "guest", "-"), "there is nothing to type")
+    match(s.fails("type", "guest", "-", stdin="ab\0c"), r"no control character 0 \(the 3\. of the text\)")
+    match(s.fails("type", "guest", "-", stdin="a" * 65537), "^vm: ERROR: invalid text - it is longer than 65536 characters$")
+    match(s.fails("type", "guest", "-", stdin="a\u00e4"), "is not on a US keyboard")
+    eq(typed(s), [])
 
 
 def test_type_caps(s):

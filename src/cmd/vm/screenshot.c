@@ -3,6 +3,7 @@
 #include "vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,10 +86,23 @@ static int default_path(const struct guest *g, char *out, size_t size)
 	return file_path(out, size, "%s-%.19s.png", g->name, when);
 }
 
+/* Devices, pipes and links stay what they are. */
+static int put_through(const char *path, const uint8_t *png, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644);
+	int r = fd < 0 ? -errno : fd_write_full(fd, png, len);
+
+	fd_close(&fd);
+	return r < 0 ? ui_error("cannot write %s: %s", path, strerror(-r)) : 0;
+}
+
 static int put(const char *path, const uint8_t *png, size_t len)
 {
 	struct err err;
+	struct stat st;
 
+	if (strcmp(path, "-") != 0 && lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return put_through(path, png, len);
 	if (strcmp(path, "-") != 0)
 		return file_write_atomic(path, png, len, 0644, &err) < 0 ? ui_error("%s", err.text)
 									 : 0;

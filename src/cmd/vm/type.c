@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -26,6 +27,7 @@
 #define RETRY_MS 5
 #define GAP_MS 10
 #define CHORD_MAX 8
+#define TEXT_MAX 65536 /* of standard input */
 
 struct chord {
 	uint16_t keys[CHORD_MAX];
@@ -213,6 +215,42 @@ static int check_text(const char *text)
 	return *text ? 0 : ui_error(K(006) "invalid text - there is nothing to type");
 }
 
+/* All of standard input. text has TEXT_MAX bytes and one for its end. */
+static int read_text(char *text)
+{
+	size_t len = fread(text, 1, TEXT_MAX, stdin);
+
+	text[len] = '\0';
+	if (ferror(stdin))
+		return ui_error("cannot read standard input: %s", strerror(errno));
+	if (len == TEXT_MAX && getchar() != EOF)
+		return ui_error(K(006) "invalid text - it is longer than %d characters", TEXT_MAX);
+	if (strlen(text) < len)
+		return ui_error(K(006) "invalid text - a US keyboard has no control character 0 "
+				       "(the %zu. of the text)",
+				strlen(text) + 1);
+	return 0;
+}
+
+/* Nothing of it is left in memory: it may be a password. */
+static int type_input(const struct guest *g)
+{
+	char *text = malloc(TEXT_MAX + 1);
+	int status;
+
+	if (!text)
+		return ui_error(K(080) "out of memory");
+	setvbuf(stdin, NULL, _IONBF, 0);
+	status = read_text(text);
+	if (status == 0)
+		status = check_text(text);
+	if (status == 0)
+		status = type_all(g, strlen(text), nth_char, text);
+	explicit_bzero(text, TEXT_MAX);
+	free(text);
+	return status;
+}
+
 int verb_type(struct vm *vm, int argc, char **argv)
 {
 	struct guest g;
@@ -220,9 +258,12 @@ int verb_type(struct vm *vm, int argc, char **argv)
 	/* The text may begin with a dash. */
 	if (ui_option(argc, argv, "+") != -1 || argc - optind != 2)
 		return ui_usage(vm);
-	if (vm_find_running(vm, argv[optind], &g) || check_text(argv[optind + 1]))
+	if (vm_find_running(vm, argv[optind], &g))
 		return VM_FAILED;
-	return type_all(&g, strlen(argv[optind + 1]), nth_char, argv[optind + 1]);
+	argv += optind + 1;
+	if (strcmp(*argv, "-") == 0)
+		return type_input(&g);
+	return check_text(*argv) ? VM_FAILED : type_all(&g, strlen(*argv), nth_char, *argv);
 }
 
 #define CHORDS_MAX 64
