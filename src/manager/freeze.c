@@ -110,7 +110,8 @@ int freeze_begin(struct freeze *f, const struct guest *g, struct err *err)
 	if (r < 0 || strcmp(state, "paused") == 0)
 		return r;
 	if (strcmp(state, "running") != 0)
-		return err_set(err, -EBUSY, "%s cannot be paused while it is %s", g->name, state);
+		return err_set(err, -EBUSY, "%s cannot be paused while it is %s%s", g->name, state,
+			       strcmp(state, "waiting") == 0 ? " for a VNC client" : "");
 	r = start_watcher(f, err);
 	if (r == 0)
 		r = ctl_command(g, "pause", ANSWER_MS, NULL, 0, err);

@@ -80,17 +80,61 @@ static bool is_row_over(const struct table *t, size_t i)
 	return true;
 }
 
+static size_t column_width(const struct table *t, size_t column)
+{
+	size_t width = 0;
+
+	for (size_t i = column; i < t->count; i += t->columns)
+		width = MAX(width, width_of(t->cells[i]));
+	return width;
+}
+
+static bool is_uniform(const struct table *t, size_t column)
+{
+	for (size_t i = column + 2 * t->columns; i < t->count; i += t->columns) {
+		if (strcmp(t->cells[i], t->cells[column + t->columns]) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void drop(struct table *t, size_t column)
+{
+	size_t kept = 0;
+
+	assert(t->columns > 1);
+	for (size_t i = 0; i < t->count; i++) {
+		if (i % t->columns == column)
+			free(t->cells[i]);
+		else
+			t->cells[kept++] = t->cells[i];
+	}
+	t->count = kept;
+	t->columns--;
+}
+
+void table_fit(struct table *t, size_t width, const size_t *columns, size_t count)
+{
+	while (count-- > 0) {
+		size_t needs = 2 * (t->columns - 1);
+
+		for (size_t i = 0; i < t->columns; i++)
+			needs += column_width(t, i);
+		if (needs <= width)
+			return;
+		if (is_uniform(t, columns[count]))
+			drop(t, columns[count]);
+	}
+}
+
 void table_print(const struct table *t, FILE *f)
 {
 	size_t *widths = calloc(t->columns, sizeof(*widths));
 
 	if (!widths)
 		return;
-	for (size_t i = 0; i < t->count; i++) {
-		size_t *w = &widths[i % t->columns];
-
-		*w = MAX(*w, width_of(t->cells[i]));
-	}
+	for (size_t i = 0; i < t->columns; i++)
+		widths[i] = column_width(t, i);
 	for (size_t i = 0; i < t->count; i++) {
 		size_t column = i % t->columns;
 

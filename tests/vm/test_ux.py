@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the khyve authors
 """Tests of what vm does for people and for programs beside its work: codes, statuses, suggestions."""
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 from harness import HERE, PATIENCE, Failed, cases_of, eq, match, rules, rules_of, run, true, until, valid
@@ -105,6 +108,54 @@ def test_colours(s):
     match(said(), "^vm: \x1b\\[31mERROR: \x1b\\[0munknown command")
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         match(said(**env), "^vm: ERROR: unknown command")
+
+
+def on_terminal(s, *args, stdin="", columns=80):
+    """What a command prints on a terminal."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    p = s.popen(*args, stdin=subprocess.PIPE, stdout=side, stderr=side)
+    os.close(side)
+    p.stdin.write(stdin)
+    p.stdin.close()
+    out = b""
+    while True:
+        try:
+            piece = os.read(main, 4096)
+        except OSError:
+            piece = b""
+        if not piece:
+            break
+        out += piece
+    os.close(main)
+    p.wait()
+    return out.decode().replace("\r", "")
+
+
+def test_width(s):
+    """80 columns are enough for help and what guests usually are."""
+    s.ok("init")
+    s.guest("web", MINIMAL + "graphics=yes\n")
+    for command in [[], *([line.split()[1]] for line in s.ok("help").splitlines() if line.startswith("    vm "))]:
+        out = s.ok("help", *command)
+        eq([line for line in out.splitlines() if len(line) > 80], [], "vm help")
+    eq([line for line in s.vm("doctor").out.splitlines() if len(line) > 80 and " " in line[27:]], [], "vm doctor")
+    match(s.ok("help", "create"), r"\n    vm create \[-d STORE\] [^\n]*\n {11}\[-i IMAGE\] NAME\n")
+    match(s.ok("help", "create"), r"\n    -C           the guest has [^\n]*\n")
+    s.ok("start", "web")
+    whole = s.ok("list").splitlines()[0].split()
+    for columns, left in ((200, []), (80, ["TAGS"]), (60, ["DATASTORE", "LOADER", "TAGS"])):
+        if columns == 80:
+            columns = len(s.ok("list").splitlines()[0]) - 1
+        out = on_terminal(s, "list", columns=columns).splitlines()
+        eq(out[0].split(), [w for w in whole if w not in left], out)
+        eq(out[1].split()[0], "web")
+    # What guests differ in stays.
+    s.guest("db", MINIMAL + 'tags="prod"\n')
+    true("TAGS" in on_terminal(s, "list", columns=60) and "DATASTORE" not in on_terminal(s, "list", columns=60), "tags stay")
+    out = on_terminal(s, "destroy", "db", stdin="y\n")
+    true(out.endswith(" db is in the trash for 7 days; 'vm trash restore db' brings it back\n"), out)
+    match(s.fails("set", "vm_list=web"), "'vm_list': it stands in khyve.conf, see khyve.conf")
 
 
 def doctor(s, *hidden):

@@ -367,6 +367,18 @@ static const struct {
 	{ "firewall", check_firewall }, { "programs", check_programs },
 };
 
+static void print_finding(const char *health, const char *name, const struct finding *f)
+{
+	char first[24];
+
+	(void)snprintf(first, sizeof(first), "%-8s %-10s ", health, name);
+	ui_wrap(stdout, first, 20, f->cause);
+	if (!f->fix)
+		return;
+	ui_wrap(stdout, "                    ", 20, f->effect);
+	ui_wrap(stdout, "                    to do: ", 27, f->fix);
+}
+
 int verb_doctor(struct vm *vm, int argc, char **argv)
 {
 	static const char *const words[] = { "ok", "note", "warning", "bad" };
@@ -388,9 +400,7 @@ int verb_doctor(struct vm *vm, int argc, char **argv)
 							      words[f.health], "cause", f.cause,
 							      "effect", f.effect, "fix", f.fix));
 		else
-			printf("%-8s %-10s %s\n", words[f.health], checks[i].name, f.cause);
-		if (!json && f.fix)
-			printf("%20s%s\n%20sto do: %s\n", "", f.effect, "", f.fix);
+			print_finding(words[f.health], checks[i].name, &f);
 	}
 	status =
 		json ? ui_json_print(json_pack("{s:o, s:s}", "checks", list, "worst", words[worst]))

@@ -11,25 +11,6 @@
 /* Columns of a line of text. */
 #define WIDTH 80
 
-/* Text in lines that fit, each behind two blanks. */
-static void print_text(const char *text)
-{
-	int column = 0;
-
-	while (*text) {
-		int len = (int)strcspn(text, " ");
-
-		if (column && column + 1 + len > WIDTH) {
-			putchar('\n');
-			column = 0;
-		}
-		column += printf("%s%.*s", column ? " " : "  ", len, text);
-		text += len;
-		text += *text == ' ';
-	}
-	putchar('\n');
-}
-
 static json_t *to_json(const struct code *c)
 {
 	return json_pack("{s:s, s:i, s:s, s:s}", "code", c->name, "status", c->status, "meaning",
@@ -52,8 +33,8 @@ int verb_explain(struct vm *vm, int argc, char **argv)
 		json_array_append_new(list, to_json(c));
 	else if (c) {
 		printf("%s (exit status %d)\n", c->name, c->status);
-		print_text(c->meaning);
-		print_text(c->fix);
+		ui_wrap(stdout, "  ", 2, c->meaning);
+		ui_wrap(stdout, "  ", 2, c->fix);
 	}
 	while (optind == argc && (c = code_next(c))) {
 		if (json)

@@ -214,6 +214,9 @@ int verb_destroy(struct vm *vm, int argc, char **argv)
 	}
 	store_around(&g, &around);
 	c = force ? store_remove(&around, &g, &err) : removed_add(&g, &err);
+	if (c == 0 && !force && ui_columns())
+		printf("%s is in the trash for %d days; 'vm trash restore %s' brings it back\n",
+		       g.name, REMOVED_DAYS, g.name);
 	if (c < 0)
 		run_unlock_supervisor(&g, &lock);
 	else

@@ -213,6 +213,8 @@ static int print_table(struct listing *l)
 {
 	static const char *const plain[] = { "NAME", "DATASTORE", "LOADER", "CPU", "MEMORY",
 					     "VNC",  "AUTO",	  "STATE",  "TAGS" };
+	/* DATASTORE, LOADER, TAGS */
+	const size_t spare[] = { 1, 2, l->verbose ? 11 : 8 };
 	int r;
 
 	l->table = table_new(ARRAY_LEN(plain) + (l->verbose ? 3 : 0));
@@ -227,6 +229,8 @@ static int print_table(struct listing *l)
 		table_add(l->table, "%s", plain[i]);
 	}
 	r = store_each(&l->vm->store, list_guest, l);
+	if (ui_columns())
+		table_fit(l->table, ui_columns(), spare, ARRAY_LEN(spare));
 	if (r == 0 || r == -EACCES)
 		table_print(l->table, stdout);
 	table_free(l->table);

@@ -57,8 +57,8 @@ static const struct verb verbs[] = {
 	  "-C           the guest has cloud-init: give it a CD with its first settings\n"
 	  "-k KEYFILE   public keys that may log in\n"
 	  "-u USERDATA  user-data of your own\n"
-	  "-n NETCONFIG options with ; between: interface= ip= gateway4= gateway6= nameservers=\n"
-	  "             searchdomains= hostname=" },
+	  "-n NETCONFIG options with ; between: interface= ip= gateway4= gateway6=\n"
+	  "             nameservers= searchdomains= hostname=" },
 	{ "rename", verb_rename, NEED_CHANGE, "rename NAME NEWNAME", NULL },
 	{ "destroy", verb_destroy, NEED_CHANGE, "destroy [-f] NAME\ndestroy NAME@SNAPSHOT",
 	  "-f  do not ask, and remove it for good: it does not go to the trash" },
@@ -243,13 +243,21 @@ const struct verb *vm_verb(size_t i)
 	return i < ARRAY_LEN(verbs) ? &verbs[i] : NULL;
 }
 
+/* How far in a line goes on if it has to: as what is behind two blanks in it, or a little. */
+static size_t hang_of(const char *line, size_t len)
+{
+	const char *gap = memmem(line, len, "  ", 2);
+
+	return gap ? (size_t)(gap - line) + strspn(gap, " ") : 4;
+}
+
 /* Lines of text, each behind an indent. */
 static void print_lines(FILE *f, const char *prefix, const char *text)
 {
 	while (*text) {
 		size_t len = strcspn(text, "\n");
 
-		fprintf(f, "%s%.*s\n", prefix, (int)len, text);
+		ui_wrap(f, prefix, (int)(strlen(prefix) + hang_of(text, len)), text);
 		text += len + (text[len] == '\n');
 	}
 }
@@ -292,7 +300,10 @@ static void print_usage(void)
 		if (verbs[i].kind != VERB_HIDDEN)
 			print_lines(stdout, "    vm ", verbs[i].synopsis);
 	}
-	puts("\nA command may be shortened as long as it is unique. 'vm help COMMAND' tells its options.");
+	puts("");
+	ui_wrap(stdout, "", 0,
+		"A command may be shortened as long as it is unique. 'vm help COMMAND' tells its "
+		"options.");
 }
 
 /* Says which commands a word could mean. */

@@ -60,6 +60,10 @@ static int refuse_setting(const char *key)
 	if (near)
 		return ui_error(K(006) "invalid configuration setting - '%s' (did you mean '%s'?)",
 				key, near);
+	if (strncmp(key, "vm_", 3) == 0)
+		return ui_error(K(006) "invalid configuration setting - '%s': it stands in "
+				       "khyve.conf, see khyve.conf(5)",
+				key);
 	return ui_error(K(006) "invalid configuration setting - '%s'; 'vm get all' shows them",
 			key);
 }

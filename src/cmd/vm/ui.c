@@ -7,9 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "codes.h"
+
+/* Columns of a line of text. */
+#define WIDTH 80
 
 /* The exit status that the first message asked for; 0: none has. */
 static int *status_said(void)
@@ -129,6 +133,45 @@ int ui_options(int argc, char **argv, const char *options, const struct option *
 	else if (c == '?')
 		ui_error(K(002) "Illegal option %s", argv[optind - 1]);
 	return c;
+}
+
+/* Up to the next blank outside brackets. */
+static int word_length(const char *text)
+{
+	int depth = 0, n = 0;
+
+	for (; text[n] && text[n] != '\n' && (text[n] != ' ' || depth > 0); n++)
+		depth += text[n] == '[' ? 1 : text[n] == ']' ? -1 : 0;
+	return n;
+}
+
+void ui_wrap(FILE *f, const char *first, int hang, const char *text)
+{
+	int column = (int)strlen(first);
+	bool begins = true;
+
+	fputs(first, f);
+	while (*text && *text != '\n') {
+		int len = word_length(text);
+
+		if (!begins && column + 1 + len > WIDTH) {
+			fprintf(f, "\n%*s", hang, "");
+			column = hang;
+			begins = true;
+		}
+		column += fprintf(f, "%s%.*s", begins ? "" : " ", len, text);
+		begins = false;
+		text += len;
+		text += *text == ' ';
+	}
+	fputc('\n', f);
+}
+
+size_t ui_columns(void)
+{
+	struct winsize w;
+
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0 ? 0 : w.ws_col;
 }
 
 int ui_json_option(int argc, char **argv, bool *json)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "manager/run.h"
@@ -126,6 +127,13 @@ int ui_status(int status);
  */
 #define UI_NO (-1)
 int ui_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * A line of text (up to its end or \n) in lines of at most 80 columns, on f: behind first, which is as
+ * it is; further lines behind hang blanks. Words in brackets stay together.
+ */
+void ui_wrap(FILE *f, const char *first, int hang, const char *text);
+/* Columns of the terminal that standard output is; 0: it is none. */
+size_t ui_columns(void);
 /* Local time as ISO 8601 with the zone. */
 #define UI_TIME_SIZE 64
 void ui_time(time_t t, char out[UI_TIME_SIZE]);
