@@ -170,7 +170,7 @@ static int check_place(const struct store *s, struct datastore *d, const char *s
 			       K(024) "specified path already exists as default datastore");
 	if (file_path(trash, sizeof(trash), "%s/.trash", d->path) < 0)
 		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", d->path);
-	if (mkdir(trash, 0755) < 0 && errno != EEXIST)
+	if (!s->dry_run && mkdir(trash, 0755) < 0 && errno != EEXIST)
 		return err_set(err, -errno, "cannot make folder %s: %s", trash, strerror(errno));
 	return 0;
 }

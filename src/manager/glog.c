@@ -59,7 +59,7 @@ __attribute__((format(printf, 3, 0))) static void append(const struct guest *g, 
 	int fd, n;
 
 	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
-	if (n < 0 || run_path(g, file, path, sizeof(path)) < 0)
+	if (n < 0 || g->dry_run || run_path(g, file, path, sizeof(path)) < 0)
 		return;
 	err_take_code(line + len, code);
 	len += strnlen(line + len, sizeof(line) - len - 2);

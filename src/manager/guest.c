@@ -177,7 +177,7 @@ static int check_spec(const struct guest_spec *spec, struct err *err)
 static int fill_stage(struct gconf *conf, const char *stage, const char *name,
 		      const struct guest_spec *spec, struct err *err)
 {
-	struct guest staged;
+	struct guest staged = { 0 };
 	char mac[24], *text;
 	size_t len;
 	int r = set_identity(conf, spec, mac, sizeof(mac), err);
@@ -242,9 +242,9 @@ int guest_create(const struct store *s, const char *name, const struct guest_spe
 	if (r == 0 && !gconf_get(conf, "disk0_name"))
 		r = err_set(err, -EINVAL, K(012) "template is missing disk0_name specification: %s",
 			    template);
-	if (r == 0 && !spec->dry_run)
+	if (r == 0 && !s->dry_run)
 		r = store_stage(&view, name, stage, sizeof(stage), &lock, err);
-	if (r < 0 || spec->dry_run) {
+	if (r < 0 || s->dry_run) {
 		gconf_free(conf);
 		return r;
 	}
@@ -286,10 +286,13 @@ int guest_edit_begin(const struct guest *g, struct gconf **conf, int *lock, stru
 	*lock = lock_guest(g);
 	if (*lock < 0)
 		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
-	file_clear_temps(g->dir, ".conf", true);
+	if (!g->dry_run)
+		file_clear_temps(g->dir, ".conf", true);
 	r = gconf_load(g->conf, conf, err);
 	if (r < 0)
 		fd_close(lock);
+	else if (g->dry_run)
+		gconf_hold(*conf);
 	return r;
 }
 
@@ -375,7 +378,7 @@ int guest_add_disk(const struct guest *g, uint64_t size, struct err *err)
 	if (!last || str_copy(type, sizeof(type), last) < 0)
 		r = err_set(err, -EINVAL,
 			    "failed to get emulation type of the existing guest disks");
-	if (r == 0)
+	if (r == 0 && !g->dry_run)
 		r = file_make_sparse(path, size, err);
 	if (r == 0) {
 		r = set_numbered(conf, "disk", n, "name", name, err);

@@ -22,7 +22,6 @@ struct guest_spec {
 	const char *image; /* absolute path of what the first disk is a copy of, or NULL */
 	struct progress *progress; /* of the copy; may be NULL */
 	const char *ssh_user; /* or NULL */
-	bool dry_run; /* nothing but the checks */
 };
 
 #define GUEST_DISK_SIZE (20ull << 30)

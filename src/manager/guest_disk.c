@@ -94,7 +94,7 @@ int guest_remove_disk(const struct guest *g, unsigned n, struct err *err)
 		r = guest_free_number(conf, "disk", n, err);
 	if (r == 0)
 		r = gconf_save(conf, g->conf, err);
-	if (r == 0) {
+	if (r == 0 && !g->dry_run) {
 		glog_write(g, "removed disk %u, %s", n, d.path);
 		if (!d.custom && !shared && d.path[0] && unlink(d.path) < 0 && errno != ENOENT)
 			r = err_set(err, -errno, "disk %u is gone, but not its image %s: %s", n,
@@ -104,7 +104,7 @@ int guest_remove_disk(const struct guest *g, unsigned n, struct err *err)
 	return r;
 }
 
-static int grow(const struct guest_disk *d, uint64_t size, struct err *err)
+static int grow(const struct guest_disk *d, uint64_t size, bool dry_run, struct err *err)
 {
 	int fd = open(d->path, O_WRONLY | O_CLOEXEC), r = 0;
 	struct stat st;
@@ -118,9 +118,9 @@ static int grow(const struct guest_disk *d, uint64_t size, struct err *err)
 		r = err_set(err, -EINVAL,
 			    "disk %u has %llu MiB: a smaller one would lose what is at its end",
 			    d->number, (unsigned long long)st.st_size / MIB);
-	else if (ftruncate(fd, (off_t)size) < 0)
+	else if (!dry_run && ftruncate(fd, (off_t)size) < 0)
 		r = err_set(err, -errno, "cannot resize %s: %s", d->path, strerror(errno));
-	else if (fsync(fd) < 0)
+	else if (!dry_run && fsync(fd) < 0)
 		r = err_set(err, -errno,
 			    "%s is resized, but a power cut may still undo it: cannot sync it: %s",
 			    d->path, strerror(errno));
@@ -137,7 +137,7 @@ int guest_resize_disk(const struct guest *g, unsigned n, uint64_t size, struct e
 
 	if (r < 0)
 		return r;
-	r = read_disk(g, conf, n, &d) < 0 ? no_disk(g, n, err) : grow(&d, size, err);
+	r = read_disk(g, conf, n, &d) < 0 ? no_disk(g, n, err) : grow(&d, size, g->dry_run, err);
 	if (r == 0)
 		glog_write(g, "resized disk %u to %llu bytes", n, (unsigned long long)size);
 	guest_edit_end(conf, lock);

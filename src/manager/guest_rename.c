@@ -49,6 +49,10 @@ int guest_rename(const struct store *s, const struct guest *g, const char *name,
 	r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
+	if (g->dry_run) {
+		guest_edit_end(conf, lock);
+		return 0;
+	}
 	/*
 	 * The file has both names when the folder gets its new one: whenever this is interrupted,
 	 * there is one guest, and it is whole.

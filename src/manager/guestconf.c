@@ -33,6 +33,7 @@ struct gconf {
 	char where[PATH_MAX + 16];
 	struct line *lines;
 	size_t count, room;
+	bool held;
 };
 
 /* Where the assignment ends: at the first #, a CR or the end, less the blanks before it. */
@@ -314,12 +315,19 @@ char *gconf_text(const struct gconf *g, size_t *len)
 	return out;
 }
 
+void gconf_hold(struct gconf *g)
+{
+	g->held = true;
+}
+
 int gconf_save(const struct gconf *g, const char *path, struct err *err)
 {
 	size_t len;
-	char *text = gconf_text(g, &len);
+	char *text = g->held ? NULL : gconf_text(g, &len);
 	int r;
 
+	if (g->held)
+		return 0;
 	if (!text)
 		return err_set(err, -ENOMEM, K(080) "cannot write %s: out of memory", path);
 	r = file_write_atomic(path, text, len, 0600, err);

@@ -41,6 +41,8 @@ const char *gconf_where(struct gconf *g, const char *key);
 int gconf_set(struct gconf *g, const char *key, const char *value);
 /* Removes all lines of the key. */
 void gconf_unset(struct gconf *g, const char *key);
+/* From here on gconf_save of this one writes nothing: for a dry run. */
+void gconf_hold(struct gconf *g);
 int gconf_save(const struct gconf *g, const char *path, struct err *err);
 /* The file's bytes, malloc'ed. */
 char *gconf_text(const struct gconf *g, size_t *len);

@@ -214,7 +214,9 @@ int image_create(const struct store *s, const struct guest *g, const struct imag
 	if (r < 0)
 		return err_set(err, r, "no random numbers: %s", strerror(-r));
 	r = path_of(s, "", "", dir, err);
-	if (r == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
+	if (r < 0 || s->dry_run)
+		return r;
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		r = err_set(err, -errno, "cannot make folder %s: %s", dir, strerror(errno));
 	if (r == 0)
 		r = path_of(s, uuid, MANIFEST, manifest, err);
@@ -432,6 +434,8 @@ int image_provision(const struct store *s, const char *uuid, const char *datasto
 			err_prefix(err, r, "image %s is damaged", uuid);
 	}
 	gconf_free(m);
+	if (s->dry_run)
+		return r;
 	if (r == 0)
 		r = provision_at(&view, &g, file, progress, err);
 	if (r == 0)
@@ -454,6 +458,10 @@ int image_destroy(const struct store *s, const char *uuid, struct err *err)
 		r = path_of(s, file, "", path, err);
 	if (r == 0)
 		r = path_of(s, uuid, MANIFEST, manifest, err);
+	if (s->dry_run) {
+		gconf_free(m);
+		return r;
+	}
 	/* The manifest goes first: what is left without one is removed some time. */
 	if (r == 0 && unlink(manifest) < 0)
 		r = err_set(err, -errno, "cannot remove %s: %s", manifest, strerror(errno));

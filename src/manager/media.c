@@ -249,14 +249,14 @@ static int add_url(const struct media *m, const char *name, struct err *err)
 	/* An interrupted command may have left the packed file. */
 	if (r == 0 && (!unpack_is_packed(name) || access(path, F_OK) < 0)) {
 		r = refuse_existing(m, name, err);
-		if (r == 0)
+		if (r == 0 && !m->dry_run)
 			r = fetch(m, name, err);
 	} else if (r == 0) {
 		say(m, false, "%s was fetched already", name);
 		if (m->checksum)
 			r = fetch_check(path, m->checksum, err);
 	}
-	return r == 0 ? finish(m, path, name, true, err) : r;
+	return r == 0 && !m->dry_run ? finish(m, path, name, true, err) : r;
 }
 
 /* Whether a file becomes another one on its way. */
@@ -287,11 +287,15 @@ static int add_file(const struct media *m, const char *name, struct err *err)
 	if (r == 0 && other) {
 		if (m->checksum)
 			r = fetch_check(from, m->checksum, err);
-		if (r == 0)
+		if (r == 0 && !m->dry_run)
 			r = finish(m, from, name, false, err);
 	} else if (r == 0) {
 		r = refuse_existing(m, name, err);
-		if (r == 0)
+		if (r == 0 && m->dry_run && m->checksum)
+			r = fetch_check(from, m->checksum, err);
+		if (r == -EBADMSG)
+			err_prefix(err, r, "%s is not kept", name);
+		if (r == 0 && !m->dry_run)
 			r = fetch_file(from, &o, err);
 	}
 	free(from);

@@ -15,6 +15,7 @@ struct media {
 	const char *checksum; /* as fetch_opts has it, or NULL */
 	const char *keyring; /* NULL: the distribution's */
 	int ip; /* 4, 6 or 0 */
+	bool dry_run; /* only look whether it may be got and made */
 	bool disk; /* a disk image: other formats become raw */
 	struct progress *progress; /* may be NULL */
 	/* Lines for a person, such as how the file was checked; warning: what was not. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "manager/file.h"
+#include "manager/guest.h"
 #include "manager/guestconf.h"
 #include "manager/holder.h"
 #include "manager/lock.h"
@@ -288,20 +289,6 @@ static int choose_nic(const struct store *s, const struct guest *guest, struct g
 		     : 0;
 }
 
-/* Loads the guest's file under the lock that serialises edits. */
-static int edit_begin(const struct guest *g, struct gconf **conf, int *lock, struct err *err)
-{
-	int r;
-
-	*lock = lock_dir(g->dir, true);
-	if (*lock < 0)
-		return err_set(err, *lock, "%s: %s", g->dir, strerror(-*lock));
-	r = gconf_load(g->conf, conf, err);
-	if (r < 0)
-		fd_close(lock);
-	return r;
-}
-
 static int append(struct gconf *conf, unsigned nic, const struct port *p, struct err *err)
 {
 	struct port *ports, *more;
@@ -337,15 +324,14 @@ int port_add(const struct store *s, const struct guest *g, const struct port *p,
 		return err_set(err, all, "%s: %s", path, strerror(-all));
 	r = check_free(s, p, err);
 	if (r == 0)
-		r = edit_begin(g, &conf, &lock, err);
+		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r == 0) {
 		r = choose_nic(s, g, conf, nic, err);
 		if (r == 0)
 			r = append(conf, *nic, p, err);
 		if (r == 0)
 			r = gconf_save(conf, g->conf, err);
-		gconf_free(conf);
-		close(lock);
+		guest_edit_end(conf, lock);
 	}
 	close(all);
 	return r;
@@ -388,7 +374,7 @@ int port_remove(const struct guest *g, const struct port *p, bool any, struct po
 {
 	char text[PORT_TEXT];
 	struct gconf *conf;
-	int lock, r = edit_begin(g, &conf, &lock, err);
+	int lock, r = guest_edit_begin(g, &conf, &lock, err);
 
 	if (r < 0)
 		return r;
@@ -399,8 +385,7 @@ int port_remove(const struct guest *g, const struct port *p, bool any, struct po
 	}
 	if (r == 0)
 		r = gconf_save(conf, g->conf, err);
-	gconf_free(conf);
-	close(lock);
+	guest_edit_end(conf, lock);
 	if (r != -ENOENT)
 		return r;
 	port_format(p, text);

@@ -147,7 +147,7 @@ int removed_restore(const struct store *s, const char *name, struct err *err)
 	if (r == 0 && (store_guest(&view, name, &g) < 0 ||
 		       entry_path(&view, &list[count - 1], path, sizeof(path)) < 0))
 		r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", view.dir);
-	if (r == 0)
+	if (r == 0 && !s->dry_run)
 		r = guest_move(path, &g, err);
 	free(list);
 	return r;
@@ -180,7 +180,8 @@ int removed_empty(const struct store *s, const char *name, time_t before, struct
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		if (list[i].when >= before || (name && strcmp(name, list[i].name) != 0))
 			continue;
-		r = remove_entry(s, &list[i], err);
+		if (!s->dry_run)
+			r = remove_entry(s, &list[i], err);
 		/* Somebody else was quicker. */
 		if (r == -ENOENT)
 			r = 0;

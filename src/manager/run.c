@@ -125,6 +125,10 @@ int run_lock_supervisor(const struct guest *g)
 	char path[PATH_MAX];
 	int r = run_path(g, RUN_SUPERVISOR, path, sizeof(path));
 
+	if (r == 0 && g->dry_run) {
+		r = lock_held(path) ? -EAGAIN : open(g->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		return r == -1 ? -errno : r;
+	}
 	return r < 0 ? r : lock_take(path);
 }
 
@@ -132,7 +136,7 @@ void run_unlock_supervisor(const struct guest *g, int *fd)
 {
 	char path[PATH_MAX];
 
-	if (run_path(g, RUN_SUPERVISOR, path, sizeof(path)) == 0)
+	if (!g->dry_run && run_path(g, RUN_SUPERVISOR, path, sizeof(path)) == 0)
 		lock_drop(path, fd);
 	fd_close(fd);
 }
@@ -201,7 +205,7 @@ void run_clean(const struct guest *g)
 	char path[PATH_MAX];
 	int fd;
 
-	if (run_path(g, RUN_LOCK, path, sizeof(path)) < 0)
+	if (g->dry_run || run_path(g, RUN_LOCK, path, sizeof(path)) < 0)
 		return;
 	if (access(path, F_OK) < 0) {
 		if (run_path(g, RUN_SUPERVISOR, path, sizeof(path)) < 0 || access(path, F_OK) < 0)

@@ -263,8 +263,9 @@ int snapshot_make(const struct guest *g, const char *name, bool live, struct pro
 	if (r < 0)
 		return r;
 	store_around(g, &s);
-	r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
-	if (r < 0) {
+	if (!g->dry_run)
+		r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
+	if (r < 0 || g->dry_run) {
 		guest_edit_end(conf, lock);
 		return r;
 	}
@@ -295,19 +296,18 @@ int snapshot_remove(const struct guest *g, const char *name, struct err *err)
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
+	if (access(path, F_OK) < 0)
+		r = err_set(err, -ENOENT, K(014) "%s has no snapshot %s; 'vm info %s' shows them",
+			    g->name, name, g->name);
 	store_around(g, &s);
-	r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
-	if (r == 0) {
+	if (r == 0 && !g->dry_run)
+		r = store_stage(&s, g->name, stage, sizeof(stage), &stage_lock, err);
+	if (r == 0 && !g->dry_run) {
 		if (file_path(inside, sizeof(inside), "%s/snapshot", stage) < 0)
 			r = err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", stage);
 		else if (rename(path, inside) < 0)
-			r = errno == ENOENT
-				    ? err_set(err, -ENOENT,
-					      K(014) "%s has no snapshot %s; "
-						     "'vm info %s' shows them",
-					      g->name, name, g->name)
-				    : err_set(err, -errno, "failed to remove snapshot %s@%s: %s",
-					      g->name, name, strerror(errno));
+			r = err_set(err, -errno, "failed to remove snapshot %s@%s: %s", g->name,
+				    name, strerror(errno));
 		/* What cannot be removed now is removed by the next command. */
 		(void)file_remove_tree(AT_FDCWD, stage);
 		close(stage_lock);

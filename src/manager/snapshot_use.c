@@ -183,6 +183,11 @@ int snapshot_rollback(const struct guest *g, const char *name, bool newer, struc
 		guest_edit_end(conf, lock);
 		return r;
 	}
+	if (g->dry_run) {
+		free(list);
+		guest_edit_end(conf, lock);
+		return 0;
+	}
 	store_around(g, &b.s);
 	r = store_stage(&b.s, g->name, b.stage, sizeof(b.stage), &stage_lock, err);
 	if (r == 0) {
@@ -264,8 +269,9 @@ int snapshot_clone(const struct store *s, const struct guest *g, const char *nam
 		r = guest_edit_begin(g, &conf, &lock, err);
 	if (r < 0)
 		return r;
-	r = store_stage(&around, to, stage, sizeof(stage), &stage_lock, err);
-	if (r == 0) {
+	if (!g->dry_run)
+		r = store_stage(&around, to, stage, sizeof(stage), &stage_lock, err);
+	if (r == 0 && !g->dry_run) {
 		r = fill_clone(from, from_conf, stage, to, p, err);
 		if (r == 0)
 			r = seed_clone(g->dir, stage, err);

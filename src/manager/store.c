@@ -232,6 +232,7 @@ int store_guest(const struct store *s, const char *name, struct guest *out)
 	    str_copy(g.store, sizeof(g.store), s->name) < 0 ||
 	    str_copy(g.home, sizeof(g.home), s->home) < 0)
 		return -ENAMETOOLONG;
+	g.dry_run = s->dry_run;
 	*out = g;
 	return 0;
 }
@@ -280,7 +281,9 @@ int store_find(const struct store *s, const char *name, struct guest *out)
 
 int store_of(const struct guest *g, struct store *out)
 {
-	*out = (struct store){ .name = STORE_DEFAULT, .delay = DEFAULT_DELAY };
+	*out = (struct store){ .name = STORE_DEFAULT,
+			       .delay = DEFAULT_DELAY,
+			       .dry_run = g->dry_run };
 	if (str_copy(out->dir, sizeof(out->dir), g->home) < 0)
 		return -ENAMETOOLONG;
 	return str_copy(out->home, sizeof(out->home), g->home);
@@ -298,7 +301,7 @@ void store_around(const struct guest *g, struct store *out)
 /* One of the other datastores as a store of its own. */
 static int view_of(const struct store *s, const struct datastore *d, struct store *out)
 {
-	*out = (struct store){ .delay = s->delay };
+	*out = (struct store){ .delay = s->delay, .dry_run = s->dry_run };
 	if (str_copy(out->name, sizeof(out->name), d->name) < 0 ||
 	    str_copy(out->dir, sizeof(out->dir), d->path) < 0 ||
 	    str_copy(out->home, sizeof(out->home), s->home) < 0)

@@ -32,6 +32,7 @@ struct store {
 	size_t other_count;
 	char *list; /* vm_list */
 	unsigned delay; /* vm_delay, seconds */
+	bool dry_run; /* what changes something checks all it can and returns before it does so */
 };
 
 struct guest {
@@ -40,6 +41,7 @@ struct guest {
 	char home[PATH_MAX]; /* the default datastore's folder */
 	char dir[PATH_MAX];
 	char conf[PATH_MAX];
+	bool dry_run; /* the store's */
 };
 
 /*

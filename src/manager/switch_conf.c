@@ -78,10 +78,11 @@ int switch_edit_begin(const struct store *s, struct switch_edit *e, struct err *
 	if (file_path(dir, sizeof(dir), "%s/.config/switches", s->dir) < 0)
 		return err_set(err, -ENAMETOOLONG, K(053) "%s: the path is too long", s->dir);
 	e->lock = lock_dir(dir, true);
-	if (e->lock < 0)
+	if (e->lock < 0 && (!s->dry_run || e->lock != -ENOENT))
 		return err_set(err, e->lock, "cannot lock %s: %s", dir, strerror(-e->lock));
 	*strrchr(dir, '/') = '\0';
-	file_clear_temps(dir, ".conf", true);
+	if (!s->dry_run)
+		file_clear_temps(dir, ".conf", true);
 	r = switch_load(s, &e->conf, err);
 	if (r < 0)
 		fd_close(&e->lock);
@@ -93,7 +94,7 @@ int switch_edit_end(struct switch_edit *e, bool save, struct err *err)
 	char path[PATH_MAX];
 	int r = 0;
 
-	if (save && system_path(e->store, path, sizeof(path)) == 0)
+	if (save && !e->store->dry_run && system_path(e->store, path, sizeof(path)) == 0)
 		r = gconf_save(e->conf, path, err);
 	gconf_free(e->conf);
 	e->conf = NULL;

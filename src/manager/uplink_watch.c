@@ -341,9 +341,9 @@ int uplink_confirm(const struct store *s, const char *name, struct err *err)
 	if (result == 0)
 		result = rtnl_open(&r, err);
 	/* Its process is gone, perhaps before it did anything. */
-	if (result == 0 && !lock_held(path))
+	if (result == 0 && !s->dry_run && !lock_held(path))
 		result = uplink_run(r, u, err);
-	if (result == 0)
+	if (result == 0 && !s->dry_run)
 		result = keep(r, &e, u, path, err);
 	else
 		(void)switch_edit_end(&e, false, NULL);

@@ -49,6 +49,10 @@ static int cd_run(const struct vm *vm, const struct guest *g, int argc, char **a
 		     insert ? " " : "", insert ? path : "");
 	if (r < 0 || (size_t)r >= sizeof(command))
 		return ui_error(K(053) "the file's name is too long");
+	if (insert && vm_would(vm, "put %s into the drive of %s", path, g->name))
+		return 0;
+	if (argc && vm_would(vm, "eject the disc of %s", g->name))
+		return 0;
 	r = cd_command(g, command, reply, sizeof(reply), &err);
 	if (r < 0)
 		return ui_error("%s: %s", g->name, err.text[0] ? err.text : strerror(-r));

@@ -124,14 +124,18 @@ static int take_copy(const struct guest *g, const char *path, const char *text, 
 }
 
 /* The editor gets a copy: whatever ends it, or this command, half a text never takes effect. */
-static int edit_file(const struct guest *g, const char *editor, const char *path)
+static int edit_file(const struct vm *vm, const struct guest *g, const char *editor,
+		     const char *path)
 {
 	char stage[PATH_MAX], copy[PATH_MAX], *text = NULL;
 	struct store around;
 	struct err err;
 	size_t len;
-	int lock, status, r = fd_read_file(path, FILE_MAX, &text, &len);
+	int lock, status, r;
 
+	if (vm_would(vm, "open %s with %s", path, editor))
+		return 0;
+	r = fd_read_file(path, FILE_MAX, &text, &len);
 	if (r < 0)
 		return ui_error("cannot read %s: %s", path, strerror(-r));
 	store_around(g, &around);
@@ -153,7 +157,8 @@ static int edit_file(const struct guest *g, const char *editor, const char *path
 }
 
 /* One of the files that a guest with cloud-init gets its first settings from. */
-static int edit_seed(const struct guest *g, const char *editor, const char *which)
+static int edit_seed(const struct vm *vm, const struct guest *g, const char *editor,
+		     const char *which)
 {
 	static const char *const files[] = { "meta-data", "network-config", "user-data" };
 	char path[PATH_MAX], seed[PATH_MAX];
@@ -170,12 +175,13 @@ static int edit_seed(const struct guest *g, const char *editor, const char *whic
 		return ui_error(K(053) "%s: the path is too long", g->dir);
 	if (access(path, F_OK) < 0)
 		return ui_error("cloud-init is not enabled for this guest");
-	c = access(seed, F_OK) < 0 ? 0
-				   : ui_ask("cloud-init has run already. changes won't take "
-					    "effect. edit anyway?");
+	c = vm->dry_run || access(seed, F_OK) < 0
+		    ? 0
+		    : ui_ask("cloud-init has run already. changes won't take "
+			     "effect. edit anyway?");
 	if (c)
 		return c == UI_NO ? 0 : c;
-	return edit_file(g, editor, path);
+	return edit_file(vm, g, editor, path);
 }
 
 int verb_configure(struct vm *vm, int argc, char **argv)
@@ -193,8 +199,8 @@ int verb_configure(struct vm *vm, int argc, char **argv)
 		return ui_error(K(010) "cannot locate configuration file for virtual machine: %s%s",
 				argv[1], vm_near(vm, argv[1], near));
 	if (argc == 3)
-		return edit_seed(&g, editor, argv[2]);
-	status = edit_file(&g, editor, g.conf);
+		return edit_seed(vm, &g, editor, argv[2]);
+	status = edit_file(vm, &g, editor, g.conf);
 	if (status)
 		return status;
 	if (gconf_load(g.conf, &conf, &err) < 0)

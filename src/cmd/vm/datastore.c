@@ -96,5 +96,6 @@ int verb_datastore(struct vm *vm, int argc, char **argv)
 		r = datastore_remove(&vm->store, argv[2], &err);
 	else
 		r = datastore_add(&vm->store, kind, argv[2], argv[3], &err);
-	return r < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, r, &err, "%s the datastore %s",
+		       strcmp(sub, "remove") == 0 ? "forget" : "add", argv[2]);
 }

@@ -148,6 +148,8 @@ static int grow_running(const struct guest *g, unsigned n, uint64_t size)
 		return ui_error("%s", err.text);
 	if (guest_resize_disk(g, n, size, &err) < 0)
 		return ui_error("%s", err.text);
+	if (g->dry_run)
+		return 0;
 	if (found < 0) {
 		ui_warning("%s was started without disk %u and has it from its next start on",
 			   g->name, n);
@@ -240,5 +242,11 @@ int verb_disk(struct vm *vm, int argc, char **argv)
 		return ui_error(K(004) "'%s' is not the number of a disk", argv[2]);
 	if (remove && vm_protected(&g))
 		return VM_FAILED;
-	return remove ? remove_disk(&g, (unsigned)n, force) : resize(&g, (unsigned)n, argv[3]);
+	c = remove ? remove_disk(&g, (unsigned)n, force || vm->dry_run)
+		   : resize(&g, (unsigned)n, argv[3]);
+	if (c == 0)
+		(void)vm_would(
+			vm, "%s disk %s of %s%s%s", remove ? "remove" : "make", argv[2], g.name,
+			remove ? " and all that is on it" : " larger: ", remove ? "" : argv[3]);
+	return c;
 }

@@ -149,7 +149,6 @@ int verb_create(struct vm *vm, int argc, char **argv)
 		a.spec.image = path;
 		a.spec.progress = ui_progress(&progress, file_base(path));
 	}
-	a.spec.dry_run = vm->dry_run;
 	if (guest_create(&vm->store, argv[optind], &a.spec, &err) < 0)
 		return ui_error("%s", err.text);
 	(void)vm_would(vm, "create %s from the template %s", argv[optind],
@@ -237,12 +236,6 @@ int verb_rename(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (vm_find(vm, argv[optind], &g) || refuse_running(&g))
 		return VM_FAILED;
-	if (vm->dry_run && !store_name_valid(argv[optind + 1]))
-		return ui_error(K(005) "invalid virtual machine name - '%s'", argv[optind + 1]);
-	if (vm->dry_run && store_find(&vm->store, argv[optind + 1], &to) == 0)
-		return ui_error(K(024) "directory %s already exists", to.dir);
-	if (vm_would(vm, "rename %s to %s", g.name, argv[optind + 1]))
-		return 0;
 	lock = run_lock_supervisor(&g);
 	if (lock < 0 || refuse_running(&g)) {
 		run_unlock_supervisor(&g, &lock);
@@ -251,8 +244,8 @@ int verb_rename(struct vm *vm, int argc, char **argv)
 	to = g;
 	r = guest_rename(&vm->store, &g, argv[optind + 1], &to, &err);
 	run_unlock_supervisor(&to, &lock);
-	if (r < 0)
-		return ui_error("%s", err.text);
+	if (r < 0 || vm->dry_run)
+		return vm_done(vm, r, &err, "rename %s to %s", g.name, argv[optind + 1]);
 	if (store_autostart(&vm->store, g.name))
 		ui_warning("vm_list still names %s: 'vm startall' will not find it", g.name);
 	if (geteuid() == 0 && nat_sync_guest(&vm->store, &warning, &err) < 0)
@@ -260,14 +253,15 @@ int verb_rename(struct vm *vm, int argc, char **argv)
 	return 0;
 }
 
-static int add_disk(const struct guest *g, const char *size_text)
+static int add_disk(const struct vm *vm, const struct guest *g, const char *size_text)
 {
 	struct err err;
 	uint64_t size;
+	int r = guest_disk_size(size_text, &size, &err);
 
-	if (guest_disk_size(size_text, &size, &err) < 0 || guest_add_disk(g, size, &err) < 0)
-		return ui_error("%s", err.text);
-	return 0;
+	if (r == 0)
+		r = guest_add_disk(g, size, &err);
+	return vm_done(vm, r, &err, "add a disk of %s to %s", size_text, g->name);
 }
 
 /* A switch may be made later, but perhaps it is a typing error. */
@@ -287,11 +281,11 @@ static void check_switch(const struct vm *vm, const char *name)
 static int add_network(struct vm *vm, const struct guest *g, const char *name)
 {
 	struct err err;
+	int r = guest_add_network(g, name, &err);
 
-	if (guest_add_network(g, name, &err) < 0)
-		return ui_error("%s", err.text);
-	check_switch(vm, name);
-	return 0;
+	if (r == 0)
+		check_switch(vm, name);
+	return vm_done(vm, r, &err, "add a network card on %s to %s", name, g->name);
 }
 
 int verb_add(struct vm *vm, int argc, char **argv)
@@ -315,7 +309,7 @@ int verb_add(struct vm *vm, int argc, char **argv)
 	if (vm_find(vm, argv[optind], &g))
 		return VM_FAILED;
 	if (strcmp(kind, "disk") == 0)
-		return add_disk(&g, size);
+		return add_disk(vm, &g, size);
 	if (strcmp(kind, "network") != 0)
 		return ui_error("device must be one of the following: disk network");
 	return add_network(vm, &g, size);
@@ -350,5 +344,5 @@ int verb_remove(struct vm *vm, int argc, char **argv)
 	}
 	c = guest_remove_network(&g, (unsigned)n, &err);
 	run_unlock_supervisor(&g, &lock);
-	return c < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, c, &err, "remove network card %s of %s", argv[optind], g.name);
 }

@@ -79,15 +79,16 @@ static int create(const struct vm *vm, int argc, char **argv)
 	if (!spec.live && vm_hold(&g, &lock))
 		return VM_FAILED;
 	vm_warn_custom(&g, "it is not in the image");
-	puts(spec.compress ? "Creating a compressed image, this may take some time..."
-			   : "Creating guest image, this may take some time...");
+	if (!vm->dry_run)
+		puts(spec.compress ? "Creating a compressed image, this may take some time..."
+				   : "Creating guest image, this may take some time...");
 	fflush(stdout);
 	spec.progress = ui_progress(&progress, g.name);
 	r = image_create(&vm->store, &g, &spec, uuid, &err);
 	if (lock >= 0)
 		run_unlock_supervisor(&g, &lock);
-	if (r < 0)
-		return ui_error("%s", err.text);
+	if (r < 0 || vm->dry_run)
+		return vm_done(vm, r, &err, "pack %s into an image", g.name);
 	printf("Image of %s created with UUID %s\n", g.name, uuid);
 	return 0;
 }
@@ -106,12 +107,12 @@ static int provision(const struct vm *vm, int argc, char **argv)
 	}
 	if (argc - optind != 2)
 		return ui_usage(vm);
-	puts("Unpacking guest image, this may take some time...");
+	if (!vm->dry_run)
+		puts("Unpacking guest image, this may take some time...");
 	fflush(stdout);
-	return image_provision(&vm->store, argv[optind], datastore, argv[optind + 1],
-			       ui_progress(&progress, argv[optind + 1]), &err) < 0
-		       ? ui_error("%s", err.text)
-		       : 0;
+	c = image_provision(&vm->store, argv[optind], datastore, argv[optind + 1],
+			    ui_progress(&progress, argv[optind + 1]), &err);
+	return vm_done(vm, c, &err, "make %s of the image %s", argv[optind + 1], argv[optind]);
 }
 
 /* A subcommand by its name or the beginning of it. */
@@ -133,5 +134,6 @@ int verb_image(struct vm *vm, int argc, char **argv)
 		return provision(vm, argc - 1, argv + 1);
 	if (!is_sub(sub, "destroy") || argc != 3 || argv[2][0] == '-')
 		return ui_usage(vm);
-	return image_destroy(&vm->store, argv[2], &err) < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, image_destroy(&vm->store, argv[2], &err), &err, "remove the image %s",
+		       argv[2]);
 }

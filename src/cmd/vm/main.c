@@ -264,8 +264,13 @@ static void print_lines(FILE *f, const char *prefix, const char *text)
 
 static bool has_dry_run(const struct verb *v)
 {
-	static const char *const names[] = { "create", "destroy", "rename", "set",     "start",
-					     "stop",   "restart", "reset",  "poweroff" };
+	static const char *const names[] = {
+		"create",    "rename",	  "destroy",  "trash",	 "protect", "snapshot", "rollback",
+		"clone",     "migrate",	  "add",      "remove",	 "disk",    "set",	"install",
+		"start",     "stop",	  "startall", "stopall", "restart", "reset",	"poweroff",
+		"cd",	     "iso",	  "img",      "image",	 "switch",  "port",	"tags",
+		"datastore", "configure", "edit",     "up",
+	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		if (strcmp(v->name, names[i]) == 0)
@@ -426,18 +431,38 @@ static int take_dry_run(struct vm *vm, int argc, char **argv)
 	return kept;
 }
 
-bool vm_would(const struct vm *vm, const char *fmt, ...)
+__attribute__((format(printf, 2, 0))) static bool would(const struct vm *vm, const char *fmt,
+							va_list ap)
 {
-	va_list ap;
-
 	if (!vm->dry_run)
 		return false;
 	fputs("would ", stdout);
-	va_start(ap, fmt);
 	vprintf(fmt, ap);
-	va_end(ap);
 	putchar('\n');
 	return true;
+}
+
+bool vm_would(const struct vm *vm, const char *fmt, ...)
+{
+	va_list ap;
+	bool r;
+
+	va_start(ap, fmt);
+	r = would(vm, fmt, ap);
+	va_end(ap);
+	return r;
+}
+
+int vm_done(const struct vm *vm, int r, const struct err *err, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (r < 0)
+		return ui_error("%s", err->text);
+	va_start(ap, fmt);
+	(void)would(vm, fmt, ap);
+	va_end(ap);
+	return 0;
 }
 
 static bool wants_help(int argc, char **argv)
@@ -462,7 +487,9 @@ static int prepare(struct vm *vm, struct err *err)
 	if (vm->verb->need == NEED_NOTHING)
 		return 0;
 	r = store_open(&vm->store, err);
-	if (r == 0 && (vm->verb->need == NEED_STORE || vm->dry_run))
+	vm->store.dry_run = vm->dry_run;
+	if (r == 0 &&
+	    (vm->verb->need == NEED_STORE || (vm->dry_run && vm->verb->need == NEED_CHANGE)))
 		r = store_check(&vm->store, err);
 	if (r == 0 && vm->verb->need >= NEED_STORE)
 		warn_missing(&vm->store);

@@ -194,9 +194,11 @@ static int run(const struct vm *vm, int argc, char **argv, bool disk)
 				r < 0 ? "" : f.dir);
 	if (check_source(&q.media))
 		return VM_FAILED;
+	q.media.dry_run = vm->dry_run;
 	q.media.dir = f.dir;
 	q.media.progress = ui_progress(&progress, file_base(q.media.source));
-	return media_add(&q.media, &err) < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, media_add(&q.media, &err), &err, "get %s into %s", q.media.source,
+		       f.dir);
 }
 
 int verb_iso(struct vm *vm, int argc, char **argv)

@@ -179,7 +179,7 @@ static int finish(struct migrate *m, int *lock)
 		       : 0;
 }
 
-static int migrate(struct migrate *m)
+static int migrate(const struct vm *vm, struct migrate *m)
 {
 	struct run_state state;
 	int lock = -1, r;
@@ -190,6 +190,8 @@ static int migrate(struct migrate *m)
 				state.host);
 	m->was_running = state.kind == RUN_RUNNING;
 	r = check_guest(m);
+	if (r == 0 && vm_would(vm, "send %s to %s as %s", m->g.name, m->host, m->name))
+		return 0;
 	if (r == 0)
 		r = find_remote(m);
 	if (r)
@@ -251,7 +253,7 @@ int verb_migrate(struct vm *vm, int argc, char **argv)
 	/* ssh and rsync would take such a host for something else. */
 	if (m.host[0] == '-' || strpbrk(m.host, " /:"))
 		return ui_error(K(004) "'%s' is not the name of a host", m.host);
-	return migrate(&m);
+	return migrate(vm, &m);
 }
 
 /* --- the other host's side --- */

@@ -71,7 +71,7 @@ int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p
 	unsigned nic;
 	int r = port_add(&vm->store, g, p, &nic, err);
 
-	if (r < 0)
+	if (r < 0 || vm->dry_run)
 		return r;
 	r = apply(vm, g, nic, p, true, err);
 	if (r < 0)
@@ -83,10 +83,11 @@ static int add(const struct vm *vm, const struct guest *g, const char *text)
 {
 	struct port p;
 	struct err err;
+	int r = port_parse(text, &p, &err);
 
-	if (port_parse(text, &p, &err) < 0 || vm_port_add(vm, g, &p, &err) < 0)
-		return ui_error("%s", err.text);
-	return 0;
+	if (r == 0)
+		r = vm_port_add(vm, g, &p, &err);
+	return vm_done(vm, r, &err, "forward %s to %s", text, g->name);
 }
 
 static int remove_port(const struct vm *vm, const struct guest *g, const char *text)
@@ -95,12 +96,13 @@ static int remove_port(const struct vm *vm, const struct guest *g, const char *t
 	struct err err;
 	unsigned nic;
 	bool any;
+	int r = port_parse_host(text, &p, &any, &err);
 
-	if (port_parse_host(text, &p, &any, &err) < 0 ||
-	    port_remove(g, &p, any, &found, &nic, &err) < 0 ||
-	    apply(vm, g, nic, &found, false, &err) < 0)
-		return ui_error("%s", err.text);
-	return 0;
+	if (r == 0)
+		r = port_remove(g, &p, any, &found, &nic, &err);
+	if (r == 0 && !vm->dry_run)
+		r = apply(vm, g, nic, &found, false, &err);
+	return vm_done(vm, r, &err, "forward %s to %s no more", text, g->name);
 }
 
 /* --- vm port list --- */

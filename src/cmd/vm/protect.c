@@ -47,5 +47,7 @@ int verb_protect(struct vm *vm, int argc, char **argv)
 			r = gconf_save(conf, g.conf, &err);
 	}
 	guest_edit_end(conf, lock);
-	return r < 0 ? ui_error("%s: %s", g.name, err.text) : 0;
+	if (r < 0)
+		err_prefix(&err, r, "%s", g.name);
+	return vm_done(vm, r, &err, on ? "protect %s" : "protect %s no more", g.name);
 }

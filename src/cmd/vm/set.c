@@ -106,6 +106,8 @@ static int set_settings(struct vm *vm, int count, char **words)
 	}
 	if (switch_edit_end(&e, status == 0, &err) < 0)
 		status = ui_error("%s", err.text);
+	for (int i = 0; status == 0 && i < count; i++)
+		(void)vm_would(vm, "set %s", words[i]);
 	return status;
 }
 
@@ -186,8 +188,6 @@ static int change_guest(const struct vm *vm, const struct guest *g, struct gconf
 	keys_check(conf, warn_changed, &changed);
 	for (int i = 0; vm->dry_run && i < count; i++)
 		(void)vm_would(vm, "set %s of %s", words[i], g->name);
-	if (vm->dry_run)
-		return 0;
 	return gconf_save(conf, g->conf, &after) < 0 ? ui_error("%s", after.text) : 0;
 }
 
@@ -216,8 +216,6 @@ int verb_set(struct vm *vm, int argc, char **argv)
 
 	if (ui_option(argc, argv, "") != -1 || optind == argc)
 		return ui_usage(vm);
-	if (vm->dry_run && strchr(argv[optind], '='))
-		return ui_error(K(006) "--dry-run is for guests' keys");
 	if (strchr(argv[optind], '='))
 		return set_settings(vm, argc - optind, argv + optind);
 	if (argc - optind == 1)

@@ -63,7 +63,7 @@ void vm_warn_custom(const struct guest *g, const char *what)
 	gconf_free(conf);
 }
 
-static int snapshot(const struct guest *g, const char *name, bool force)
+static int snapshot(const struct vm *vm, const struct guest *g, const char *name, bool force)
 {
 	struct progress progress;
 	struct run_state state;
@@ -81,7 +81,7 @@ static int snapshot(const struct guest *g, const char *name, bool force)
 			  &err);
 	if (lock >= 0)
 		run_unlock_supervisor(g, &lock);
-	return r < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, r, &err, "make the snapshot %s@%s", g->name, name);
 }
 
 int verb_snapshot(struct vm *vm, int argc, char **argv)
@@ -106,7 +106,7 @@ int verb_snapshot(struct vm *vm, int argc, char **argv)
 	if (!name && (!localtime_r(&now, &tm) ||
 		      !strftime(now_text, sizeof(now_text), "%Y-%m-%d-%H:%M:%S", &tm)))
 		return ui_error("cannot tell the time; give the snapshot a name");
-	return snapshot(&g, name ? name : now_text, force);
+	return snapshot(vm, &g, name ? name : now_text, force);
 }
 
 int verb_rollback(struct vm *vm, int argc, char **argv)
@@ -136,9 +136,9 @@ int verb_rollback(struct vm *vm, int argc, char **argv)
 		run_unlock_supervisor(&g, &lock);
 	else
 		close(lock);
-	if (r == 0 && geteuid() == 0)
+	if (r == 0 && geteuid() == 0 && !vm->dry_run)
 		r = nat_sync_guest(&vm->store, &warning, &err);
-	return r < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, r, &err, "take %s back to the snapshot %s", g.name, name);
 }
 
 int verb_clone(struct vm *vm, int argc, char **argv)
@@ -158,7 +158,7 @@ int verb_clone(struct vm *vm, int argc, char **argv)
 			   ui_progress(&progress, argv[optind + 1]), &err);
 	if (lock >= 0)
 		run_unlock_supervisor(&g, &lock);
-	return r < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, r, &err, "make %s as a copy of %s", argv[optind + 1], argv[optind]);
 }
 
 int vm_destroy_snapshot(struct vm *vm, const char *word)
@@ -169,9 +169,7 @@ int vm_destroy_snapshot(struct vm *vm, const char *word)
 
 	if (find(vm, word, &g, &name) || vm_protected(&g))
 		return VM_FAILED;
-	if (vm_would(vm, "remove the snapshot %s", word))
-		return 0;
-	return snapshot_remove(&g, name, &err) < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, snapshot_remove(&g, name, &err), &err, "remove the snapshot %s", word);
 }
 
 void info_snapshots(const struct guest *g)

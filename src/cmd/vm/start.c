@@ -377,7 +377,7 @@ static int start_all(struct vm *vm, char **names, int count, const struct start 
 	if (count > 1)
 		one.foreground = one.interactive = false;
 	for (int i = 0; i < count; i++) {
-		if (i > 0 && vm->store.delay) {
+		if (i > 0 && vm->store.delay && !vm->dry_run) {
 			struct timespec t = { .tv_sec = vm->store.delay };
 
 			printf("Waiting %u second(s)\n", vm->store.delay);

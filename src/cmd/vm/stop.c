@@ -295,7 +295,9 @@ int verb_stopall(struct vm *vm, int argc, char **argv)
 	if (r == -ENOMEM)
 		r = ui_error(K(080) "out of memory");
 	else
-		r = f.count ? stop_fleet(&f, force, seconds, off) : 0;
+		r = f.count && !vm->dry_run ? stop_fleet(&f, force, seconds, off) : 0;
+	for (size_t i = 0; r == 0 && i < f.count; i++)
+		(void)vm_would(vm, "press the power button of %s", f.members[i].name);
 	for (size_t i = 0; i < f.count; i++)
 		free(f.members[i].name);
 	free(f.members);

@@ -63,7 +63,7 @@ static int begin(struct vm *vm, struct change *x)
 	*x = (struct change){ .r = NULL };
 	if (geteuid() != 0)
 		return ui_error(K(034) "switches can only be changed by root");
-	if (store_make(&vm->store, false, &err) < 0 ||
+	if ((!vm->dry_run && store_make(&vm->store, false, &err) < 0) ||
 	    switch_edit_begin(&vm->store, &x->e, &err) < 0)
 		return ui_error("%s", err.text);
 	if (rtnl_open(&x->r, &err) < 0) {
@@ -267,8 +267,9 @@ static bool is_unfinished(struct rtnl *r, const struct rtnl_link *l)
 }
 
 /* A bridge that happens to have the switch's name is its owner's. */
-static int check_foreign(struct rtnl *r, const struct switch_conf *c, struct err *err)
+static int check_foreign(const struct change *x, const struct switch_conf *c, struct err *err)
 {
+	struct rtnl *r = x->r;
 	char alias[RTNL_ALIAS_MAX];
 	struct rtnl_link l;
 
@@ -276,7 +277,7 @@ static int check_foreign(struct rtnl *r, const struct switch_conf *c, struct err
 	    (snprintf(alias, sizeof(alias), "vm/%s", c->name) > 0 && strcmp(l.alias, alias) == 0))
 		return 0;
 	if (is_unfinished(r, &l))
-		return rtnl_link_delete(r, l.index);
+		return x->e.store->dry_run ? 0 : rtnl_link_delete(r, l.index);
 	return err_set(
 		err, -EEXIST,
 		"there is a bridge %s already, which vm has not made: choose another name, or register it with 'vm switch create -t manual -b %s %s'",
@@ -292,14 +293,15 @@ static int make_switch(struct vm *vm, struct change *x, struct switch_conf *c, c
 	r = r == -ENOENT ? check_create(x->r, c, err)
 			 : err_set(err, -EEXIST, K(024) "switch %s already exists", c->name);
 	if (r == 0)
-		r = check_foreign(x->r, c, err);
+		r = check_foreign(x, c, err);
 	if (r == 0 && *iface)
 		r = uplink_check(x->r, c, iface, err);
 	if (r == 0)
 		r = choose_addresses(vm, c, err);
 	if (r == 0)
 		r = switch_write(x->e.conf, c, err);
-	if (r < 0)
+	if (r < 0 || vm_would(vm, *iface ? "make switch %s with the port %s" : "make switch %s",
+			      c->name, iface))
 		return r;
 	r = switch_up(x->r, c, err);
 	if (r < 0)
@@ -330,12 +332,14 @@ static int switch_create(struct vm *vm, int argc, char **argv)
 		c.ports[0] = '\0';
 	}
 	r = end(&x, make_switch(vm, &x, &c, iface, &err), &err);
-	if (r == 0 && c.type == SWITCH_NAT && sync_nat(vm, &err) < 0) {
+	if (r || vm->dry_run)
+		return r;
+	if (c.type == SWITCH_NAT && sync_nat(vm, &err) < 0) {
 		forget(vm, c.name);
 		return ui_error("%s", err.text);
 	}
-	if (r || !iface[0])
-		return r;
+	if (!iface[0])
+		return 0;
 	add[1] = c.name;
 	optind = 1;
 	r = switch_add(vm, 3, add);
@@ -349,14 +353,28 @@ static void tell(const char *text)
 	ui_warning("%s", text);
 }
 
+static void say_move(const struct vm *vm, const struct switch_conf *c, const char *iface,
+		     enum uplink_way way)
+{
+	(void)vm_would(
+		vm, way == UPLINK_JOIN ? "make %s a port of switch %s" : "take %s out of switch %s",
+		iface, c->name);
+}
+
 /* Ends x. */
-static int move(struct change *x, const char *iface, enum uplink_way way, bool now)
+static int move(const struct vm *vm, struct change *x, const char *iface, enum uplink_way way,
+		bool now)
 {
 	struct uplink *u = NULL;
 	struct err err = { "" };
 	int r;
 
 	r = uplink_new(x->r, &x->c, iface, way, &u, &err);
+	if (r == 0 && vm->dry_run) {
+		uplink_free(u);
+		say_move(vm, &x->c, iface, way);
+		return end(x, 0, &err);
+	}
 	if (r == 0) {
 		r = uplink_apply(x->r, &x->e, u, now, tell, &err);
 		uplink_free(u);
@@ -388,6 +406,7 @@ static int switch_add(struct vm *vm, int argc, char **argv)
 {
 	const char *iface;
 	struct err err = { "" };
+	struct rtnl_link l;
 	struct change x;
 	bool now = false;
 	int r = parse_port(vm, argc, argv, &now);
@@ -402,13 +421,18 @@ static int switch_add(struct vm *vm, int argc, char **argv)
 	if (r == 0 && switch_has_port(&x.c, iface))
 		r = err_set(&err, -EEXIST, K(024) "%s is a port of switch %s already", iface,
 			    x.c.name);
-	if (r == 0)
+	if (r == 0 && !vm->dry_run)
 		r = switch_up(x.r, &x.c, &err);
 	if (r == 0)
 		r = uplink_check(x.r, &x.c, iface, &err);
-	if (r == 0)
+	/* What would move cannot be told before there is a bridge. */
+	if (r == 0 && vm->dry_run && (x.c.vlan || switch_bridge(x.r, &x.c, &l) < 0)) {
+		say_move(vm, &x.c, iface, UPLINK_JOIN);
+		return end(&x, 0, &err);
+	}
+	if (r == 0 && !vm->dry_run)
 		r = switch_port_make(x.r, &x.c, iface, &err);
-	return r < 0 ? end(&x, r, &err) : move(&x, iface, UPLINK_JOIN, now);
+	return r < 0 ? end(&x, r, &err) : move(vm, &x, iface, UPLINK_JOIN, now);
 }
 
 static int switch_remove(struct vm *vm, int argc, char **argv)
@@ -434,9 +458,10 @@ static int switch_remove(struct vm *vm, int argc, char **argv)
 	/* What is gone needs no more than to be forgotten. */
 	if (switch_port(x.r, &x.c, iface, &l) == -ENODEV) {
 		(void)switch_note_port(&x.c, iface, false);
+		say_move(vm, &x.c, iface, UPLINK_LEAVE);
 		return end(&x, switch_write(x.e.conf, &x.c, &err), &err);
 	}
-	return move(&x, iface, UPLINK_LEAVE, now);
+	return move(vm, &x, iface, UPLINK_LEAVE, now);
 }
 
 /* The host's own addresses may not lose their way out. */
@@ -504,7 +529,7 @@ static int switch_set_vlan(struct vm *vm, int argc, char **argv)
 	x.c.vlan = (unsigned int)id;
 	r = switch_each_port(&x.c, check_vlan_port,
 			     &(struct new_vlan){ .r = x.r, .c = &x.c, .err = &err });
-	if (r < 0)
+	if (r < 0 || vm_would(vm, "set the VLAN of switch %s to %s", x.c.name, argv[2]))
 		return end(&x, r, &err);
 	switch_lower_ports(x.r, &was);
 	r = switch_up(x.r, &x.c, &err);
@@ -522,6 +547,8 @@ static int set_address(struct change *x, char *slot, const char *cidr, struct er
 	struct rtnl_link l;
 	int r = switch_bridge(x->r, &x->c, &l);
 
+	if (r == 0 && x->e.store->dry_run)
+		return 0;
 	if (r == 0 && slot[0]) {
 		r = rtnl_addr_delete(x->r, l.index, slot);
 		if (r == -EADDRNOTAVAIL)
@@ -592,7 +619,7 @@ static int switch_address(struct vm *vm, int argc, char **argv)
 
 	if (argc != 3 && !delete)
 		return ui_usage(vm);
-	r = delete ? 0 : ask_replace(vm, argv[1], argv[2]);
+	r = delete || vm->dry_run ? 0 : ask_replace(vm, argv[1], argv[2]);
 	if (r)
 		return r == UI_NO ? 0 : r;
 	r = begin_named(vm, &x, argv[1]);
@@ -604,6 +631,10 @@ static int switch_address(struct vm *vm, int argc, char **argv)
 		r = change_address(&x, argv[2], delete, &err);
 	if (r == 0)
 		r = switch_write(x.e.conf, &x.c, &err);
+	if (r == 0)
+		(void)vm_would(vm, "%s the address %s of switch %s",
+			       delete || strcasecmp(argv[2], "none") == 0 ? "remove" : "set",
+			       argv[2], x.c.name);
 	return end(&x, r, &err);
 }
 
@@ -629,6 +660,7 @@ static int switch_private(struct vm *vm, int argc, char **argv)
 	if (r)
 		return r;
 	x.c.private = on;
+	(void)vm_would(vm, "make switch %s %s", x.c.name, on ? "private" : "open");
 	return end(&x, switch_write(x.e.conf, &x.c, &err), &err);
 }
 
@@ -681,6 +713,9 @@ static int switch_nat(struct vm *vm, int argc, char **argv)
 		x.c.type = on ? SWITCH_NAT : SWITCH_STANDARD;
 	if (r == 0)
 		r = choose_addresses(vm, &x.c, &err);
+	if (r == 0 && vm_would(vm, "make switch %s a %s switch", x.c.name,
+			       x.c.type == SWITCH_NAT ? "NAT" : "standard"))
+		return end(&x, 0, &err);
 	if (r == 0)
 		r = switch_up(x.r, &x.c, &err);
 	if (r == 0)
@@ -701,7 +736,8 @@ static int switch_confirm(struct vm *vm, int argc, char **argv)
 		return ui_usage(vm);
 	if (geteuid() != 0)
 		return ui_error(K(034) "switches can only be changed by root");
-	return uplink_confirm(&vm->store, argv[1], &err) < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, uplink_confirm(&vm->store, argv[1], &err), &err,
+		       "keep the change of switch %s", argv[1]);
 }
 
 static int switch_destroy(struct vm *vm, int argc, char **argv)
@@ -723,7 +759,7 @@ static int switch_destroy(struct vm *vm, int argc, char **argv)
 			    x.c.name, guests);
 	if (r == 0)
 		r = check_empty(&x, "destroy the switch", &err);
-	if (r < 0)
+	if (r < 0 || vm_would(vm, "remove switch %s", x.c.name))
 		return end(&x, r, &err);
 	/* From here on it is gone for everybody else, whatever is still to be removed of it. */
 	switch_erase(x.e.conf, x.c.name);
@@ -821,7 +857,7 @@ int verb_switch(struct vm *vm, int argc, char **argv)
 	sub = find_sub(argv[1]);
 	if (!sub)
 		return VM_FAILED;
-	if (sub->run != switch_confirm && uplink_repair(&vm->store, tell, &err) < 0)
+	if (!vm->dry_run && sub->run != switch_confirm && uplink_repair(&vm->store, tell, &err) < 0)
 		return ui_error("%s", err.text);
 	return sub->run(vm, argc - 1, argv + 1);
 }

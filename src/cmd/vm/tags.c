@@ -119,6 +119,9 @@ static int change(struct vm *vm, bool add, int argc, char **argv)
 			status = ui_error("%s", err.text);
 	}
 	guest_edit_end(conf, lock);
+	for (int i = 1; status == 0 && i < argc; i++)
+		(void)vm_would(vm, add ? "give %s the tag %s" : "take from %s the tag %s", g.name,
+			       argv[i]);
 	return status;
 }
 

@@ -53,17 +53,19 @@ static int list(const struct vm *vm, bool json)
 static int restore(const struct vm *vm, const char *name)
 {
 	struct err err = { "" }, warning;
+	int r = removed_restore(&vm->store, name, &err);
 
-	if (removed_restore(&vm->store, name, &err) < 0 ||
-	    (geteuid() == 0 && nat_sync_guest(&vm->store, &warning, &err) < 0))
-		return ui_error("%s", err.text);
-	return 0;
+	if (r == 0 && geteuid() == 0 && !vm->dry_run)
+		r = nat_sync_guest(&vm->store, &warning, &err);
+	return vm_done(vm, r, &err, "bring %s back", name);
 }
 
 static int empty(const struct vm *vm, const char *name, bool force)
 {
 	struct err err = { "" };
-	int c = force ? 0 : ui_ask("Are you sure you want to remove for good what is in the trash");
+	int c = force || vm->dry_run
+			? 0
+			: ui_ask("Are you sure you want to remove for good what is in the trash");
 
 	if (c)
 		return c == UI_NO ? 0 : c;
@@ -71,7 +73,7 @@ static int empty(const struct vm *vm, const char *name, bool force)
 	c = removed_empty(&vm->store, name, time(NULL) + 86400, &err);
 	if (c == 0 && name)
 		return ui_error(K(016) "%s is not in the trash; 'vm trash list' shows it", name);
-	return c < 0 ? ui_error("%s", err.text) : 0;
+	return vm_done(vm, c, &err, "remove %d for good", c);
 }
 
 int verb_trash(struct vm *vm, int argc, char **argv)

@@ -115,6 +115,9 @@ static int fetch(struct up *u, const char *url, const char *checksum, struct err
 	if (u->offline)
 		return err_set(err, -ENOENT,
 			       "%s was not fetched yet, and --offline fetches nothing", name);
+	u->path[0] = '\0';
+	if (vm_would(u->vm, "fetch %s", url))
+		return 0;
 	step("image", "fetching %s", url);
 	r = media_add(&m, err);
 	if (r == 0 && !find_fetched(u, name))
@@ -147,6 +150,9 @@ static int build(struct up *u)
 	struct err err;
 	int lock, r;
 
+	u->path[0] = '\0';
+	if (vm_would(u->vm, "build Debian from this host's package mirror"))
+		return 0;
 	if (file_path(script, sizeof(script), "%s/../images/debian.sh", u->vm->store.share) < 0 ||
 	    store_stage(&u->vm->store, BUILT, stage, sizeof(stage), &lock, &err) < 0)
 		return ui_error("%s", err.text);
@@ -245,6 +251,8 @@ static int get_key(struct up *u)
 		found = file_path(u->key, sizeof(u->key), "%s/" VM_KEY ".pub", u->vm->store.dir) ==
 				0 &&
 			access(u->key, R_OK) == 0;
+	if (!found && vm_would(u->vm, "make a key for vm ssh"))
+		return 0;
 	if (!found) {
 		r = make_key(u);
 		if (r == 0 && strlen(u->key) + sizeof(".pub") <= sizeof(u->key))
@@ -284,7 +292,7 @@ static int create(struct up *u)
 		return r;
 	if (u->entry.user[0] && !u->spec.ssh_user)
 		u->spec.ssh_user = u->entry.user;
-	u->spec.image = u->path;
+	u->spec.image = u->path[0] ? u->path : NULL;
 	u->spec.progress = ui_progress(&progress, file_base(u->path));
 	u->spec.seed = &u->seed;
 	if (!u->spec.cpu)
@@ -293,6 +301,9 @@ static int create(struct up *u)
 		u->spec.memory = MEMORY;
 	if (guest_create(&u->vm->store, u->guest, &u->spec, &err) < 0)
 		return ui_error("%s", err.text);
+	if (vm_would(u->vm, "create %s with %s CPU and %s of memory", u->guest, u->spec.cpu,
+		     u->spec.memory))
+		return 0;
 	step("create", "%s: %s CPU, memory %s, disk %lluG", u->guest, u->spec.cpu, u->spec.memory,
 	     (unsigned long long)((u->spec.disk_size ? u->spec.disk_size : GUEST_DISK_SIZE) >> 30));
 	return 0;
@@ -320,7 +331,7 @@ static int run(struct up *u)
 	struct err err;
 	int r = 0;
 
-	if (store_make(&u->vm->store, true, &err) < 0)
+	if (!u->vm->dry_run && store_make(&u->vm->store, true, &err) < 0)
 		return ui_error("%s", err.text);
 	if (!strchr(u->image, '/'))
 		(void)catalogue_find(&u->vm->store, u->image, &u->entry, &err);
@@ -331,6 +342,10 @@ static int run(struct up *u)
 		step("create", "%s is there", u->guest);
 	else
 		r = create(u);
+	if (r == 0 &&
+	    vm_would(u->vm, "start %s unless it runs, and wait until it can be logged into",
+		     u->guest))
+		return 0;
 	if (r || vm_find(u->vm, u->guest, &g))
 		return r ? r : VM_FAILED;
 	run_query(&g, &state);

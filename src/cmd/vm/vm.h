@@ -206,6 +206,12 @@ int vm_port_add(const struct vm *vm, const struct guest *g, const struct port *p
 const char *vm_near(const struct vm *vm, const char *name, char out[VM_NEAR_SIZE]);
 /* With --dry-run: prints "would ..." and is true. Behind all checks, before anything is done. */
 bool vm_would(const struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/*
+ * The end of a verb: an error if r is negative, "would ..." with --dry-run. Returns the exit status. For
+ * what checks all it can and then does nothing, as the store's dry_run asks it to.
+ */
+int vm_done(const struct vm *vm, int r, const struct err *err, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 /* Whether vm protect keeps the guest from being lost. VM_FAILED: yes, and that was said. */
 int vm_protected(const struct guest *g);
 /* All verbs, one after the other; NULL: no more. */
