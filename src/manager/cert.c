@@ -58,7 +58,7 @@ static bool fill(X509 *cert, EVP_PKEY *key, const char *name)
 	       X509_gmtime_adj(X509_getm_notBefore(cert), -86400) && /* clocks differ */
 	       X509_time_adj_ex(X509_getm_notAfter(cert), DAYS, 0, NULL) &&
 	       X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)name,
-					  -1, -1, 0) &&
+					  (int)strnlen(name, ub_common_name), -1, 0) &&
 	       X509_set_issuer_name(cert, subject) && X509_set_pubkey(cert, key) &&
 	       add_extension(cert, NID_basic_constraints, "critical,CA:FALSE") &&
 	       add_extension(cert, NID_ext_key_usage, "serverAuth") && add_names(cert, name) &&

@@ -223,6 +223,11 @@ def test_graphics_tls(s):
     s.ok("poweroff", "-f", "guest")
     s.ok("start", "guest")
     eq(s.read(s.path("guest/vnc.pem")), pem)
+    # X.509 has 64 characters for a name, and guests 231.
+    long = "long-" + 200 * "x"
+    s.guest(long, SCREEN + "graphics_tls=yes\n")
+    s.ok("start", long)
+    match(s.read(s.path(long, "vnc.pem")), "END CERTIFICATE")
 
 
 def test_graphics_wait(s):
