@@ -32,6 +32,7 @@ The file fake.mode in the guest's folder says how it behaves, one word per line:
 Network cards whose back end is a descriptor (a tap) are at hand by commands: "inject N HEX TIMES" sends a frame by
 descriptor N, "frames N" answers what came by it.
 """
+import contextlib
 import os
 import select
 import socket
@@ -266,12 +267,16 @@ class Fake:
                 self.command(client, line.decode())
 
     def on_console(self, client):
-        data = client.recv(4096)
+        # Who leaves with something unread resets the connection.
+        try:
+            data = client.recv(4096)
+            if data:
+                client.sendall(b"echo:" + data)
+        except ConnectionError:
+            data = b""
         if not data:
             del self.consoles[client]
             client.close()
-            return
-        client.sendall(b"echo:" + data)
 
     def step(self, timeout):
         socks = [self.control, *self.ports, *self.clients, *self.consoles, *self.taps]
@@ -286,10 +291,11 @@ class Fake:
             elif s in self.ports:
                 client = s.accept()[0]
                 self.consoles[client] = b""
-                client.sendall(f"boot of {self.conf['name']} on com{self.ports[s]}\r\n".encode())
-                for word in self.mode:
-                    if word.startswith("say="):
-                        client.sendall(word[4:].replace("_", " ").encode() + b"\r\n")
+                said = [f"boot of {self.conf['name']} on com{self.ports[s]}"]
+                said += [word[4:].replace("_", " ") for word in self.mode if word.startswith("say=")]
+                # Who has left again is noticed at the next step.
+                with contextlib.suppress(ConnectionError):
+                    client.sendall("".join(line + "\r\n" for line in said).encode())
             elif s in self.taps:
                 self.taps[s] = self.taps[s][-200:] + [os.read(s, 65600)[len(VNET_HEADER):]]
             elif s is self.screen:
