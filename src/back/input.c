@@ -29,8 +29,6 @@ void input_remove(struct input *in, struct input_sink *sink)
 	sink->added = false;
 	if (in->pointing == sink)
 		in->pointing = NULL;
-	if (in->typing == sink)
-		in->typing = NULL;
 	for (int i = 0; i < INPUT_KEYS; i++)
 		if (in->holders[i] == sink)
 			in->holders[i] = NULL;
@@ -58,7 +56,6 @@ bool input_key(struct input *in, uint16_t scancode, int down)
 		if (!s->key || !s->key(s->arg, scancode, down))
 			continue;
 		*holder = down ? s : NULL;
-		in->typing = s;
 		return true;
 	}
 	return false;
@@ -66,7 +63,12 @@ bool input_key(struct input *in, uint16_t scancode, int down)
 
 bool input_busy(const struct input *in)
 {
-	return in->typing && in->typing->busy && in->typing->busy(in->typing->arg);
+	enum input_state state = INPUT_DEAF;
+
+	for (struct input_sink *s = in->sinks; s && state == INPUT_DEAF; s = s->next)
+		if (s->key)
+			state = s->state ? s->state(s->arg) : INPUT_READY;
+	return state == INPUT_BUSY;
 }
 
 bool input_key_valid(uint16_t scancode)

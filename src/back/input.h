@@ -11,11 +11,17 @@
  * goes to the first sink that takes it: one that the guest does not use now leaves it to the next (a tablet to the
  * PS/2 mouse). Main loop's thread only.
  */
+enum input_state {
+	INPUT_DEAF, /* it would not be taken */
+	INPUT_READY,
+	INPUT_BUSY, /* the guest has not fetched those before */
+};
+
 struct input_sink {
 	/* Either may be NULL. False: not taken. scancode as in struct screen_msg_key */
 	bool (*key)(void *arg, uint16_t scancode, int down);
-	/* Keys that were taken wait for the guest to fetch them. With key only. */
-	bool (*busy)(void *arg);
+	/* What a key would meet now. NULL: always INPUT_READY. With key only. */
+	enum input_state (*state)(void *arg);
 	/* x, y in pixels of a width x height screen; buttons as in struct screen_msg_pointer */
 	bool (*pointer)(void *arg, int x, int y, int width, int height, unsigned int buttons);
 	void *arg;
@@ -28,7 +34,6 @@ struct input_sink {
 struct input {
 	struct input_sink *sinks;
 	struct input_sink *holders[INPUT_KEYS]; /* who took the press of each key that is down */
-	struct input_sink *typing; /* who took the last key */
 	struct input_sink *pointing; /* who took the last pointer event */
 	/* Set by whoever shows the screen: the guest changed the keyboard LEDs. Any thread. May be NULL. */
 	void (*leds)(void *arg, unsigned int leds);
@@ -41,7 +46,7 @@ void input_add(struct input *in, struct input_sink *sink, bool first);
 void input_remove(struct input *in, struct input_sink *sink);
 /* A key goes up where it went down. False: the guest listens to no keyboard now. */
 bool input_key(struct input *in, uint16_t scancode, int down);
-/* What was typed before waits for the guest to fetch it. */
+/* Who would take the next key has others that wait for the guest to fetch them. */
 bool input_busy(const struct input *in);
 /* Whether there may be such a key: set 1 make codes, those with prefix, and Pause. */
 bool input_key_valid(uint16_t scancode);

@@ -261,15 +261,18 @@ static bool on_key(void *arg, uint16_t scancode, int down)
 	return taken;
 }
 
-static bool is_busy(void *arg)
+static enum input_state key_state(void *arg)
 {
 	struct i8042 *c = arg;
-	bool busy;
+	enum input_state state = INPUT_READY;
 
 	dev_lock(&c->dev);
-	busy = c->kbd.out.count || c->from == FROM_KEYBOARD;
+	if (!c->kbd.scanning)
+		state = INPUT_DEAF;
+	else if (c->kbd.out.count || c->from == FROM_KEYBOARD)
+		state = INPUT_BUSY;
 	dev_unlock(&c->dev);
-	return busy;
+	return state;
 }
 
 static bool on_pointer(void *arg, int x, int y, int width, int height, unsigned int buttons)
@@ -315,7 +318,7 @@ static int i8042_init(struct dev *d, const struct env *env, const void *conf, st
 		return err_set(err, r, "cannot map ports 60 and 64");
 	if (env->input) {
 		c->sink = (struct input_sink){
-			.key = on_key, .busy = is_busy, .pointer = on_pointer, .arg = c
+			.key = on_key, .state = key_state, .pointer = on_pointer, .arg = c
 		};
 		input_add(env->input, &c->sink, false);
 	}

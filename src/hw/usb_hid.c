@@ -339,15 +339,18 @@ static bool keyboard_key(void *arg, uint16_t scancode, int down)
 	return taken;
 }
 
-static bool keyboard_busy(void *arg)
+static enum input_state keyboard_state(void *arg)
 {
 	struct hid *h = arg;
-	bool busy;
+	enum input_state state = INPUT_READY;
 
 	dev_lock(h->dev);
-	busy = h->count > 0 && in_use(h);
+	if (!in_use(h))
+		state = INPUT_DEAF;
+	else if (h->count > 0)
+		state = INPUT_BUSY;
 	dev_unlock(h->dev);
-	return busy;
+	return state;
 }
 
 /* --- making them --- */
@@ -416,6 +419,6 @@ struct usb_dev *usb_keyboard_new(struct dev *d, struct err *err)
 	h->report_desc_len = sizeof(keyboard_report);
 	h->report_len = REPORT_MAX;
 	h->sink.key = keyboard_key;
-	h->sink.busy = keyboard_busy;
+	h->sink.state = keyboard_state;
 	return &h->usb;
 }

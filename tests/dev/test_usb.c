@@ -30,8 +30,8 @@ static void on_leds(void *arg, unsigned int leds)
 	s->led_calls++;
 }
 
-/* Both devices, configured, beside the PS/2 ones. */
-static struct setup *make(void)
+/* Both devices beside the PS/2 ones, the tablet configured. */
+static struct setup *make_plugged(void)
 {
 	struct setup *s = calloc(1, sizeof(*s));
 	struct err err = { 0 };
@@ -49,6 +49,13 @@ static struct setup *make(void)
 	s->tablet = tb_xhci_attach(&s->x, TABLET);
 	tb_xhci_configure(&s->x, s->tablet);
 	s->keyboard = tb_xhci_attach(&s->x, KEYBOARD);
+	return s;
+}
+
+static struct setup *make(void)
+{
+	struct setup *s = make_plugged();
+
 	tb_xhci_configure(&s->x, s->keyboard);
 	return s;
 }
@@ -264,6 +271,24 @@ static void typing_waits(void)
 		expect_keys(s, 0);
 		CHECK(!input_busy(in));
 	}
+	done(s);
+}
+
+/* A key that went to the PS/2 keyboard, which the guest does not look at any more, keeps none from the USB one. */
+static void typing_moves_on(void)
+{
+	struct setup *s = make_plugged();
+	struct input *in = tb_input(s->tb);
+
+	CHECK(input_key(in, 0x1e, 1));
+	CHECK(input_key(in, 0x1e, 0));
+	CHECK(input_busy(in));
+	tb_xhci_configure(&s->x, s->keyboard);
+	CHECK(!input_busy(in));
+	CHECK(input_key(in, 0x1e, 1));
+	expect_keys(s, 0x040000);
+	CHECK(input_key(in, 0x1e, 0));
+	expect_keys(s, 0);
 	done(s);
 }
 
@@ -542,6 +567,7 @@ static const struct test_case cases[] = {
 	{ "tablet_flood (X-12)", tablet_flood },
 	{ "keyboard_reports", keyboard_reports },
 	{ "typing_waits", typing_waits },
+	{ "typing_moves_on", typing_moves_on },
 	{ "keyboard_roll_over", keyboard_roll_over },
 	{ "keyboard_leds", keyboard_leds },
 	{ "descriptors", descriptors },
