@@ -64,7 +64,7 @@ static int encode(const char *reply, int memory, uint8_t **png, size_t *len)
 static int take(const struct guest *g, uint8_t **png, size_t *len, struct err *err)
 {
 	char reply[256];
-	int memory, r;
+	int memory = -1, r;
 	struct ctl_where khyve = { .g = g, .socket = RUN_CONTROL, .who = "khyve", .fd = &memory };
 
 	r = ctl_command_at(&khyve, "screen", ANSWER_MS, reply, sizeof(reply), err);
