@@ -286,7 +286,7 @@ def test_restart_with_a_broken_file(s):
 def test_kill_khyve(s):
     pid = start(s)
     supervisor = s.supervisor()
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     eq(s.state(), "Stopped", "vm list tells the truth at once")
     s.ok("start", "guest")
     true(s.pid() not in (None, pid), "it starts again at once")
@@ -317,7 +317,7 @@ def test_kill_supervisor(s):
     eq(s.run_files(), [], "vm list has cleaned up")
     s.ok("start", "guest")
     kill(s.supervisor())
-    os.kill(s.pid(), signal.SIGKILL)
+    kill(s.pid())
     eq(s.state(), "Stopped")
     eq(s.run_files(), [])
     s.ok("start", "guest")
