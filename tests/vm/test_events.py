@@ -107,7 +107,9 @@ def test_follow(s):
     for line in every.lines():
         true(LINE.fullmatch(line), line)
     of = {name: [t.split(" ", 1)[1] for t in every.texts() if t.startswith(name + " ")] for name in ("web", "db")}
-    eq(of["web"][:6], ["reset 1", "state running", "state off", "khyve exited with status 1", "stopped", "initialising"])
+    # Who of khyve and vm is heard first at the end is chance.
+    eq(of["web"][:2] + sorted(of["web"][2:4]) + of["web"][4:6],
+       ["reset 1", "state running", "khyve exited with status 1", "state off", "stopped", "initialising"])
     told = [t for t in of["db"] if t.startswith(("state", "starting", "khyve exited", "stopped", "init"))]
     eq(sorted(told[:3]), ["initialising", "starting khyve (run 1)", "state running"])
     eq(sorted(told[3:]), ["khyve exited with status 137", "state off", "stopped"])
@@ -115,8 +117,8 @@ def test_follow(s):
     for o in objects:
         valid(o, RULES)
     eq({o["guest"] for o in objects}, {"web"})
-    eq([(o["source"], o["event"]) for o in objects[:5]], [("khyve", "reset"), ("khyve", "state"), ("khyve", "state"),
-                                                              ("vm", "exit"), ("vm", "stopped")])
+    eq([(o["source"], o["event"]) for o in objects[:2]], [("khyve", "reset"), ("khyve", "state")])
+    eq(sorted((o["source"], o["event"]) for o in objects[2:5]), [("khyve", "state"), ("vm", "exit"), ("vm", "stopped")])
     every.end()
     one.end()
 

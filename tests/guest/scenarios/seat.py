@@ -133,7 +133,8 @@ def events():
     state["events"].terminate()
     want = ["start", "state=running", "reset", "state=running", "state=off", "exit", "stopped"]
     got = [e for e in told() if e in want]
-    check_equal(got, want, "the events")
+    # Who of khyve and vm is heard first at the end is chance.
+    check_equal(got[:4] + sorted(got[4:]), want[:4] + sorted(want[4:]), "the events")
 
 
 def clean_up(failed):
