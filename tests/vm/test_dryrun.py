@@ -156,6 +156,7 @@ def test_far(s):
     r = dry(s, "up http://192.0.2.99/cc.img")
     eq(r.exact, 0, r.out + r.err)
     neither(s, "up /nonexistent.img", "up b.img .")
+    s.ok("poweroff", "-f", "on")
     shutil.rmtree(s.dir, ignore_errors=True)
     s.write(os.path.join(s.top, "c.img"), "c")
     eq(dry(s, f"up {s.top}/b.img first").exact, 0, "before there is a store")
