@@ -287,7 +287,8 @@ class Fake:
                 client = s.accept()[0]
                 self.clients[client] = b""
                 if "hang" not in self.mode:
-                    client.sendall(b"khyve 1\n")
+                    with contextlib.suppress(ConnectionError):
+                        client.sendall(b"khyve 1\n")
             elif s in self.ports:
                 client = s.accept()[0]
                 self.consoles[client] = b""
@@ -302,7 +303,8 @@ class Fake:
                 s.accept()[0].close()
                 self.state = "running"
             elif s in self.clients:
-                self.on_client(s)
+                with contextlib.suppress(ConnectionError):
+                    self.on_client(s)
             else:
                 self.on_console(s)
 
