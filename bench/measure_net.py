@@ -24,7 +24,7 @@ SYSCALLS = TRACE / "events/raw_syscalls/sys_enter"
 QEMU = shutil.which("qemu-system-x86_64")
 TAP, HOST, GUEST = "khyve0", "10.9.0.1", "10.9.0.2"
 SMALL = 64
-CARDS = ("virtio-net", "virtio-net vhost", "e1000")
+CARDS = sys.argv[3:] or ("virtio-net", "virtio-net vhost", "e1000")
 LOADS = {"TCP from the guest": [], "TCP to the guest": ["-R"],
          "UDP 64 B from the guest": ["-u", "-b", "0", "-l", str(SMALL)],
          "UDP 64 B to the guest": ["-u", "-b", "0", "-l", str(SMALL), "-R"]}

@@ -225,7 +225,8 @@ class Store:
 
     def run_files(self, name="guest"):
         """What is in the guest's folder only while it runs."""
-        keep = {f"{name}.conf", "vm-bhyve.log", "khyve.log", "uefi-vars.fd", "fake.mode", "fake.seen"}
+        keep = {f"{name}.conf", "vm-bhyve.log", "khyve.log", "uefi-vars.fd", "fake.mode", "fake.seen",
+                "fake.grown"}
         return sorted(f for f in os.listdir(self.path(name))
                       if f not in keep and not re.match(r"disk\d+\.img", f))
 
