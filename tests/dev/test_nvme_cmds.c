@@ -5,60 +5,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/tb_nvme.h"
-#include "hw/table.h"
-#include "run.h"
+#include "dev/test_nvme.h"
 #include "util/bytes.h"
-#include "util/err.h"
 
 /* Compare, Verify, interrupt coalescing, health events, function level reset. */
 
 #define COMPARE_FAILURE NVME_SC_COMPARE_FAILURE
 #define US 1000ull
 
-struct fix {
-	struct tb *tb;
-	struct dev *dev;
-	struct tb_nvme nv;
-};
-
-static void fix_start_on(struct fix *f, enum loop_engine engine, const char *conf)
-{
-	const struct tb_opts opts = { .engine = engine, .faults = true };
-	struct err err = { .text = "" };
-
-	f->tb = tb_new(&opts);
-	f->dev = tb_add(f->tb, hw_find("nvme"), conf, &err);
-	if (!f->dev)
-		CHECK_FAIL("%s", err.text);
-	tb_nvme_start(&f->nv, f->dev, 64);
-}
-
 static void fix_start(struct fix *f, const char *conf)
 {
-	fix_start_on(f, LOOP_FAKE, conf);
-}
-
-static void fix_end(struct fix *f)
-{
-	tb_release_all(f->tb);
-	CHECK(tb_balanced(f->tb));
-	tb_free(f->tb);
-}
-
-static uint16_t rw(struct fix *f, uint8_t opcode, uint64_t lba, uint32_t blocks, gpa_t prp1,
-		   gpa_t prp2)
-{
-	struct nvme_sqe cmd = tb_nvme_rw(opcode, lba, blocks, prp1, prp2);
-
-	return tb_nvme_do(&f->nv, 1, &cmd, NULL);
-}
-
-static uint16_t admin(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10, uint32_t cdw11)
-{
-	struct nvme_sqe cmd = tb_nvme_admin(opcode, nsid, 0x10000, cdw10, cdw11);
-
-	return tb_nvme_do(&f->nv, 0, &cmd, NULL);
+	fix_open(f, LOOP_FAKE, conf, 64);
 }
 
 static void fault(struct fix *f, int op, int nth, int error)
@@ -87,18 +44,18 @@ static void compare_large(void)
 		if (i)
 			prp[i - 1] = data + 2 * i * 4096;
 	}
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 8, pages * 8, data, list), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 8, pages * 8, data, list), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 8, pages * 8, data, list), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 8, pages * 8, data, list), 0);
 	/* the last byte of the first and of the last piece */
 	for (uint64_t at = 65535; at < 4096 * pages; at = at == 65535 ? 4096 * pages - 1 : at + 1) {
 		uint8_t *byte = tb_mem(f.tb, data + 2 * (at / 4096) * 4096 + at % 4096, 1);
 
 		*byte ^= 1;
-		CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 8, pages * 8, data, list), COMPARE_FAILURE);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 8, pages * 8, data, list), COMPARE_FAILURE);
 		*byte ^= 1;
 	}
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 9, 1, data, 0), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 9, 1, data + 2 * 4096, 0), COMPARE_FAILURE);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 9, 1, data, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 9, 1, data + 2 * 4096, 0), COMPARE_FAILURE);
 	fix_end(&f);
 }
 
@@ -108,16 +65,17 @@ static void compare_errors(void)
 	struct fix f;
 
 	fix_start(&f, NULL);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 8 * MIB / 512, 1, 0x20000, 0),
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 8 * MIB / 512, 1, 0x20000, 0),
 		 NVME_SC_LBA_RANGE | NVME_DNR);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 0, 4097, 0x20000, 0x30000),
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 0, 4097, 0x20000, 0x30000),
 		 NVME_SC_INVALID_FIELD | NVME_DNR);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 0, 1, 0x20002, 0), NVME_SC_PRP_OFFSET | NVME_DNR);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 0, 1, 0xf0000000, 0), NVME_SC_DATA_TRANSFER | NVME_DNR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 0, 1, 0x20002, 0), NVME_SC_PRP_OFFSET | NVME_DNR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 0, 1, 0xf0000000, 0),
+		 NVME_SC_DATA_TRANSFER | NVME_DNR);
 	cmd.nsid = 2;
 	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_INVALID_NS | NVME_DNR);
 	fault(&f, BLK_READ, 1, EIO);
-	CHECK_EQ(rw(&f, NVME_CMD_COMPARE, 0, 1, 0x20000, 0), NVME_SC_READ_ERROR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_COMPARE, 0, 1, 0x20000, 0), NVME_SC_READ_ERROR);
 	fix_end(&f);
 }
 
@@ -128,12 +86,12 @@ static void verify_reads_all(void)
 	struct fix f;
 
 	fix_start(&f, NULL);
-	CHECK_EQ(rw(&f, NVME_CMD_VERIFY, 16, 8 * MIB / 512 - 16, 0, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_VERIFY, 16, 8 * MIB / 512 - 16, 0, 0), 0);
 	blk_stats_get(tb_disk(f.tb, 0), &s);
 	CHECK_EQ(s.read_bytes, 8 * MIB - 16 * 512);
 	fault(&f, BLK_READ, 3, EIO);
-	CHECK_EQ(rw(&f, NVME_CMD_VERIFY, 0, 1000, 0, 0), NVME_SC_READ_ERROR);
-	CHECK_EQ(rw(&f, NVME_CMD_VERIFY, 1, 8 * MIB / 512, 0, 0), NVME_SC_LBA_RANGE | NVME_DNR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_VERIFY, 0, 1000, 0, 0), NVME_SC_READ_ERROR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_VERIFY, 1, 8 * MIB / 512, 0, 0), NVME_SC_LBA_RANGE | NVME_DNR);
 	fix_end(&f);
 }
 
@@ -176,7 +134,7 @@ static void coalescing(void)
 
 	fix_start(&f, NULL);
 	/* more than 3 entries, or 500 us */
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 5 << 8 | 3), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 5 << 8 | 3), 0);
 	tb_irqs(f.dev, 1);
 	push_reads(&f, 3);
 	CHECK_EQ(tb_irqs(f.dev, 1), 0);
@@ -193,7 +151,7 @@ static void coalescing(void)
 	push_reads(&f, 3);
 	CHECK_EQ(tb_irqs(f.dev, 1), 0);
 	/* the admin queue never waits, and switching it off tells what is held */
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 0), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 0), 0);
 	CHECK_EQ(tb_irqs(f.dev, 0) > 0, true);
 	CHECK_EQ(tb_irqs(f.dev, 1), 1);
 	push_reads(&f, 1);
@@ -206,12 +164,12 @@ static void coalescing_per_vector(void)
 	struct fix f;
 
 	fix_start(&f, NULL);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 5 << 8 | 3), 0);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_VECTOR, 1 << 16 | 1), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_COALESCING, 5 << 8 | 3), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_VECTOR, 1 << 16 | 1), 0);
 	tb_irqs(f.dev, 1);
 	push_reads(&f, 1);
 	CHECK_EQ(tb_irqs(f.dev, 1), 1);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_VECTOR, 1), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_VECTOR, 1), 0);
 	push_reads(&f, 1);
 	CHECK_EQ(tb_irqs(f.dev, 1), 0);
 	/* a pause holds it, resume tells */
@@ -253,24 +211,24 @@ static void failed_flush_is_told(void)
 
 	fix_start(&f, NULL);
 	page = tb_mem(f.tb, 0x10000, 4096);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, 1, NVME_LOG_SMART | 127 << 16, 0), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_GET_LOG, 1, NVME_LOG_SMART | 127 << 16, 0), 0);
 	CHECK_EQ(page[0], 0);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x11f), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x11f), 0);
 	event_request(&f);
 	event_request(&f);
 	fault(&f, BLK_FLUSH, 1, EIO);
 	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_WRITE_FAULT);
 	CHECK_EQ(tb_nvme_do(&f.nv, 1, &cmd, NULL), NVME_SC_WRITE_FAULT);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), NVME_SC_WRITE_FAULT);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 1, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), NVME_SC_WRITE_FAULT);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 1, 0x20000, 0), 0);
 	CHECK(tb_nvme_pop(&f.nv, 0, &e));
 	CHECK_EQ(e.dw0, NVME_LOG_SMART << 16 | 0 << 8 | 1);
 	CHECK(!tb_nvme_pop(&f.nv, 0, &e));
 	tb_nvme_ack(&f.nv, 0);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, 1, NVME_LOG_SMART | 127 << 16, 0), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_GET_LOG, 1, NVME_LOG_SMART | 127 << 16, 0), 0);
 	CHECK_EQ(page[0], 4);
 	/* not again for each command that fails, and not cleared by a reset of the controller */
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), NVME_SC_WRITE_FAULT);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), NVME_SC_WRITE_FAULT);
 	CHECK(!tb_nvme_pop(&f.nv, 0, &e));
 	CHECK(tb_nvme_disable(&f.nv));
 	tb_nvme_start(&f.nv, f.dev, 64);
@@ -294,28 +252,31 @@ static void image_grows(void)
 	CHECK(fd >= 0);
 	CHECK_EQ(ftruncate(fd, MIB), 0);
 	snprintf(conf, sizeof(conf), "path=%s\n", path);
-	fix_start_on(&f, LOOP_EPOLL, conf);
+	fix_open(&f, LOOP_EPOLL, conf, 64);
 	unlink(path);
 	page = tb_mem(f.tb, 0x10000, 4096);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x100), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x100), 0);
 	event_request(&f);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0), NVME_SC_LBA_RANGE | NVME_DNR);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0),
+		 NVME_SC_LBA_RANGE | NVME_DNR);
 	CHECK_EQ(ftruncate(fd, 3 * MIB), 0);
 	CHECK_EQ(dev_grow(f.dev, 0, &err), 0);
 	tb_run(f.tb);
 	CHECK(tb_nvme_pop(&f.nv, 0, &e));
 	CHECK_EQ(e.dw0, NVME_LOG_CHANGED_NS << 16 | 0 << 8 | 2);
 	tb_nvme_ack(&f.nv, 0);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
-		 0);
+	CHECK_EQ(
+		fix_admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
+		0);
 	CHECK_EQ(get_le32(page), 1);
 	CHECK_EQ(get_le32(page + 4), 0);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
-		 0);
+	CHECK_EQ(
+		fix_admin(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, NVME_LOG_CHANGED_NS | 1023 << 16, 0),
+		0);
 	CHECK_EQ(get_le32(page), 0);
-	CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 1, 0, 0), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_IDENTIFY, 1, 0, 0), 0);
 	CHECK_EQ(get_le64(page), 3 * MIB / 512);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, MIB / 512, 1, 0x20000, 0), 0);
 	close(fd);
 	fix_end(&f);
 }
@@ -337,7 +298,7 @@ static void g14_function_reset(void)
 	CHECK(tb_cfg_read(f.dev, devctl(&f) - 4, 4) & BIT(28));
 	data = tb_mem(f.tb, 0x20000, 512);
 	memset(data, 0x5a, 512);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 1, 0x20000, 0), 0);
 	tb_irqs(f.dev, 1);
 	tb_fault(f.tb, 0, &hold);
 	push_reads(&f, 5);
@@ -358,7 +319,7 @@ static void g14_function_reset(void)
 	CHECK_EQ(tb_r32(f.dev, 0, NVME_REG_AQA), 0);
 	tb_nvme_start(&f.nv, f.dev, 64);
 	memset(data, 0, 512);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 1, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 1, 0x20000, 0), 0);
 	CHECK_EQ(data[511], 0x5a);
 	/* with nothing in flight it is back at once; a pause in the middle of one ends */
 	tb_cfg_write(f.dev, devctl(&f) + 1, 1, 0x80);

@@ -7,11 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bench/tb_nvme.h"
-#include "hw/table.h"
-#include "run.h"
+#include "dev/test_nvme.h"
 #include "util/bytes.h"
-#include "util/err.h"
 
 /* Format NVM, with other work beside it and what may come between. */
 
@@ -22,37 +19,13 @@
 #define BLOCKS (8 * MIB / 512)
 #define SES(n) ((n) << 9)
 
-struct fix {
-	struct tb *tb;
-	struct dev *dev;
-	struct tb_nvme nv;
-};
-
-static void fix_start_on(struct fix *f, enum loop_engine engine, const char *conf)
-{
-	const struct tb_opts opts = { .engine = engine, .faults = true };
-	struct err err = { .text = "" };
-
-	f->tb = tb_new(&opts);
-	f->dev = tb_add(f->tb, hw_find("nvme"), conf, &err);
-	if (!f->dev)
-		CHECK_FAIL("%s", err.text);
-	tb_nvme_start(&f->nv, f->dev, 64);
-}
-
 /* Three namespaces: 1 and 2 of 8 MiB and 1 MiB, and 4, read-only if ro. */
 static void fix_start(struct fix *f, bool ro)
 {
-	fix_start_on(f, LOOP_FAKE,
-		     ro ? "ns.2.path=mem:1M\nns.4.path=mem:1M\nns.4.ro=true\n"
-			: "ns.2.path=mem:1M\nns.2.on_nospace=error\nns.4.path=mem:1M\n");
-}
-
-static void fix_end(struct fix *f)
-{
-	tb_release_all(f->tb);
-	CHECK(tb_balanced(f->tb));
-	tb_free(f->tb);
+	fix_open(f, LOOP_FAKE,
+		 ro ? "ns.2.path=mem:1M\nns.4.path=mem:1M\nns.4.ro=true\n"
+		    : "ns.2.path=mem:1M\nns.2.on_nospace=error\nns.4.path=mem:1M\n",
+		 64);
 }
 
 static uint16_t io(struct fix *f, uint8_t opcode, uint32_t nsid, uint64_t lba)
@@ -244,7 +217,7 @@ static void block_size(void)
 	CHECK_EQ(*(uint8_t *)tb_mem(f.tb, 0x201ff, 1), 0);
 	fix_end(&f);
 	/* one that does not divide, and one that has 4096 already */
-	fix_start_on(&f, LOOP_FAKE, "path=mem:1536\nns.2.path=mem:1M\nns.2.sectorsize=4096\n");
+	fix_open(&f, LOOP_FAKE, "path=mem:1536\nns.2.path=mem:1M\nns.2.sectorsize=4096\n", 64);
 	CHECK_EQ(identify(&f, 1)[25], 0);
 	CHECK_EQ(identify(&f, 2)[25], 0);
 	CHECK_EQ(identify(&f, 2)[130], 12);
@@ -448,7 +421,7 @@ static void image(void)
 		CHECK_EQ(pwrite(fd, path, 4, (off_t)size - 4), 4);
 		CHECK_EQ(pwrite(fd, path, 4, 64 * MIB), 4);
 		snprintf(conf, sizeof(conf), "path=%s\n%s", path, keep ? "nodelete=true\n" : "");
-		fix_start_on(&f, LOOP_EPOLL, conf);
+		fix_open(&f, LOOP_EPOLL, conf, 64);
 		unlink(path);
 		CHECK_EQ(identify(&f, 1)[25], 0);
 		CHECK_EQ(format(&f, 1, 1), INVALID_FORMAT);

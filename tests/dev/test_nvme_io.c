@@ -2,11 +2,8 @@
 /* Copyright (c) 2026 the khyve authors */
 #include <errno.h>
 
-#include "bench/tb_nvme.h"
-#include "hw/table.h"
-#include "run.h"
+#include "dev/test_nvme.h"
 #include "util/bytes.h"
-#include "util/err.h"
 
 /* I/O commands of the NVMe controller and what may happen while they are in flight. */
 
@@ -17,37 +14,9 @@
 #define BAD_TRANSFER (NVME_SC_DATA_TRANSFER | NVME_DNR)
 #define BLOCKS (8 * MIB / 512) /* of the bench's disk */
 
-struct fix {
-	struct tb *tb;
-	struct dev *dev;
-	struct tb_nvme nv;
-};
-
 static void fix_start(struct fix *f, const char *conf)
 {
-	const struct tb_opts opts = { .faults = true };
-	struct err err = { .text = "" };
-
-	f->tb = tb_new(&opts);
-	f->dev = tb_add(f->tb, hw_find("nvme"), conf, &err);
-	if (!f->dev)
-		CHECK_FAIL("%s", err.text);
-	tb_nvme_start(&f->nv, f->dev, 512);
-}
-
-static void fix_end(struct fix *f)
-{
-	tb_release_all(f->tb);
-	CHECK(tb_balanced(f->tb));
-	tb_free(f->tb);
-}
-
-static uint16_t rw(struct fix *f, uint8_t opcode, uint64_t lba, uint32_t blocks, gpa_t prp1,
-		   gpa_t prp2)
-{
-	struct nvme_sqe cmd = tb_nvme_rw(opcode, lba, blocks, prp1, prp2);
-
-	return tb_nvme_do(&f->nv, 1, &cmd, NULL);
+	fix_open(f, LOOP_FAKE, conf, 512);
 }
 
 static void fill(struct fix *f, gpa_t gpa, uint64_t len, uint32_t seed)
@@ -86,14 +55,14 @@ static void read_write(void)
 	a = tb_alloc(f.tb, 8192, 4096);
 	b = tb_alloc(f.tb, 8192, 4096);
 	fill(&f, a, 8192, 1);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 100, 16, a, a + 4096), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 100, 16, a, a + 4096), 0);
 	CHECK_EQ(tb_irqs(f.dev, 1), 1);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 100, 16, b, b + 4096), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 100, 16, b, b + 4096), 0);
 	CHECK(memcmp(tb_mem(f.tb, a, 8192), tb_mem(f.tb, b, 8192), 8192) == 0);
 	/* one block in the middle, at a dword offset */
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 101, 1, b + 0x104, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 101, 1, b + 0x104, 0), 0);
 	CHECK(memcmp(tb_mem(f.tb, a + 512, 512), tb_mem(f.tb, b + 0x104, 512), 512) == 0);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, BLOCKS - 1, 1, b, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, BLOCKS - 1, 1, b, 0), 0);
 	fix_end(&f);
 }
 
@@ -129,10 +98,10 @@ static void large_transfers(void)
 	list = tb_alloc(f.tb, 4096, 4096);
 	fill(&f, a, len, 2);
 	prp_list(&f, list, a, len, false);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 4096, a, list), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 4096, a, list), 0);
 	/* from offset 0x800 of the first page: 513 pages, and a list that starts near the end of its page */
 	prp_list(&f, list + 4080, b + 0x800, len, true);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 4096, b + 0x800, list + 4080), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 4096, b + 0x800, list + 4080), 0);
 	CHECK(memcmp(tb_mem(f.tb, a, 0x800), tb_mem(f.tb, b + 0x800, 0x800), 0x800) == 0);
 	for (uint64_t i = 1; i < 512; i++) {
 		const uint8_t *want = tb_mem(f.tb, a + i * 4096 - 0x800, 4096);
@@ -155,45 +124,45 @@ static void nv06_prp_errors(void)
 	list = tb_alloc(f.tb, 8192, 4096);
 	e = tb_mem(f.tb, list, 8192);
 	for (unsigned int low = 1; low < 4; low++)
-		CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, page + low, 0), BAD_PRP);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, 0, 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, TB_MMIO, 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, TB_RAM, 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, tb_bar(f.dev, 0), 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, UINT64_MAX - 4095, 0), BAD_TRANSFER);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, page + low, 0), BAD_PRP);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, 0, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, TB_MMIO, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, TB_RAM, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, tb_bar(f.dev, 0), 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, UINT64_MAX - 4095, 0), BAD_TRANSFER);
 	/* PRP2 as a page: with offset, zero, outside of memory */
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 16, page, page + 4096 + 8), BAD_PRP);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 16, page, 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 16, page, TB_MMIO), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 16, UINT64_MAX - 4095, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 16, page, page + 4096 + 8), BAD_PRP);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 16, page, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 16, page, TB_MMIO), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 16, UINT64_MAX - 4095, 0), BAD_TRANSFER);
 	/* PRP2 as a list: not aligned, zero, outside, entries bad in each position */
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list + 4), BAD_PRP);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, 0), BAD_TRANSFER);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, TB_MMIO), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list + 4), BAD_PRP);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, 0), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, TB_MMIO), BAD_TRANSFER);
 	for (int bad = 0; bad < 2; bad++) {
 		e[0] = e[1] = page + 4096;
 		e[bad] = page + 8;
-		CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_PRP);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_PRP);
 		e[bad] = 0;
-		CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_TRANSFER);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_TRANSFER);
 		e[bad] = TB_RAM;
-		CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_TRANSFER);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list), BAD_TRANSFER);
 	}
 	/* the chain: pointer with offset, into nowhere, to itself */
 	e[511] = list + 4096 + 8;
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), BAD_PRP);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), BAD_PRP);
 	e[511] = TB_RAM;
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), BAD_TRANSFER);
 	e[511] = list;
 	e[0] = e[1] = page + 4096;
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, list + 4088), 0);
 	/* the list at the very end of memory: two pages fit, with three its last entry is a chain into nowhere */
 	e = tb_mem(f.tb, TB_RAM - 16, 16);
 	e[0] = page;
 	e[1] = page + 4096;
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 24, page, TB_RAM - 16), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 24, page, TB_RAM - 16), 0);
 	e[1] = TB_RAM;
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 32, page, TB_RAM - 16), BAD_TRANSFER);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 32, page, TB_RAM - 16), BAD_TRANSFER);
 	fix_end(&f);
 }
 
@@ -216,12 +185,13 @@ static void nv07_ranges(void)
 	fix_start(&f, NULL);
 	page = tb_alloc(f.tb, 4096, 4096);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		CHECK_EQ(rw(&f, NVME_CMD_READ, cases[i].lba, cases[i].blocks, page, 0),
+		CHECK_EQ(fix_rw(&f, NVME_CMD_READ, cases[i].lba, cases[i].blocks, page, 0),
 			 cases[i].status);
-		CHECK_EQ(rw(&f, NVME_CMD_WRITE, cases[i].lba, cases[i].blocks, page, 0),
+		CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, cases[i].lba, cases[i].blocks, page, 0),
 			 cases[i].status);
 		if (cases[i].status == BAD_RANGE)
-			CHECK_EQ(rw(&f, NVME_CMD_WRITE_ZEROES, cases[i].lba, cases[i].blocks, 0, 0),
+			CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE_ZEROES, cases[i].lba, cases[i].blocks, 0,
+					0),
 				 BAD_RANGE);
 	}
 	CHECK_EQ(stats(&f).accepted, 2);
@@ -236,14 +206,14 @@ static void write_zeroes(void)
 	fix_start(&f, NULL);
 	a = tb_alloc(f.tb, 4096, 4096);
 	fill(&f, a, 4096, 3);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 8, 8, a, 0), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE_ZEROES, 9, 2, 0, 0), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 8, 8, a, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 8, 8, a, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE_ZEROES, 9, 2, 0, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 8, 8, a, 0), 0);
 	CHECK(*(uint8_t *)tb_mem(f.tb, a + 511, 1) != 0 || *(uint8_t *)tb_mem(f.tb, a, 1) != 0);
 	for (int i = 512; i < 1536; i++)
 		CHECK_EQ(*(uint8_t *)tb_mem(f.tb, a + i, 1), 0);
 	/* more than MDTS is allowed: nothing is transferred */
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE_ZEROES, 0, BLOCKS, 0, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE_ZEROES, 0, BLOCKS, 0, 0), 0);
 	fix_end(&f);
 }
 
@@ -333,9 +303,9 @@ static void read_only_disk(void)
 	CHECK_EQ(*(uint8_t *)tb_mem(f.tb, 0x20000 + 99, 1), 1);
 	memset(tb_mem(f.tb, 0x20000, 16), 0, 16);
 	put_le32(tb_mem(f.tb, 0x20004, 4), 8);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, 0x21000, 0), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 8, 0x21000, 0), want);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE_ZEROES, 0, 8, 0, 0), want);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, 0x21000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 8, 0x21000, 0), want);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE_ZEROES, 0, 8, 0, 0), want);
 	CHECK_EQ(dsm(&f, 0x20000, 1, NVME_DSM_AD), want);
 	CHECK_EQ(tb_nvme_do(&f.nv, 1, &flush, NULL), 0);
 	fix_end(&f);
@@ -369,10 +339,10 @@ static void backend_errors(void)
 						.fail_op = -1 };
 
 		tb_fault(f.tb, 0, &fail);
-		CHECK_EQ(rw(&f, cases[i].opcode, 0, 8, 0x20000, 0), cases[i].status);
+		CHECK_EQ(fix_rw(&f, cases[i].opcode, 0, 8, 0x20000, 0), cases[i].status);
 		tb_fault(f.tb, 0, NULL);
 		blk_clear_error(tb_disk(f.tb, 0));
-		CHECK_EQ(rw(&f, cases[i].opcode, 0, 8, 0x20000, 0), 0);
+		CHECK_EQ(fix_rw(&f, cases[i].opcode, 0, 8, 0x20000, 0), 0);
 	}
 	fix_end(&f);
 }
@@ -882,7 +852,7 @@ static void sector_sizes(void)
 		CHECK_EQ(tb_nvme_do(&f.nv, 0, &identify, NULL), 0);
 		CHECK_EQ(*(uint8_t *)tb_mem(f.tb, 0x20000 + 130, 1), cases[i].shift);
 		CHECK_EQ(get_le64(tb_mem(f.tb, 0x20000, 8)), 8 * MIB >> cases[i].shift);
-		CHECK_EQ(rw(&f, NVME_CMD_WRITE, 1, 1, 0x20000, 0x21000), 0);
+		CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 1, 1, 0x20000, 0x21000), 0);
 		CHECK_EQ(stats(&f).write_bytes, 1u << cases[i].shift);
 		fix_end(&f);
 	}
@@ -912,10 +882,10 @@ static void write_zeroes_deallocating(void)
 
 	fix_start(&f, "dsm=enable\n");
 	fill(&f, 0x20000, 4096, 5);
-	CHECK_EQ(rw(&f, NVME_CMD_WRITE, 0, 8, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_WRITE, 0, 8, 0x20000, 0), 0);
 	zero.cdw12 |= NVME_WZ_DEAC;
 	CHECK_EQ(tb_nvme_do(&f.nv, 1, &zero, NULL), 0);
-	CHECK_EQ(rw(&f, NVME_CMD_READ, 0, 8, 0x20000, 0), 0);
+	CHECK_EQ(fix_rw(&f, NVME_CMD_READ, 0, 8, 0x20000, 0), 0);
 	for (unsigned int i = 0; i < 4096; i++)
 		CHECK_EQ(*(uint8_t *)tb_mem(f.tb, 0x20000 + i, 1), 0);
 	fix_end(&f);

@@ -5,11 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/tb_nvme.h"
-#include "hw/table.h"
-#include "run.h"
+#include "dev/test_nvme.h"
 #include "util/bytes.h"
-#include "util/err.h"
 
 /* Several namespaces behind one controller: 1, 2 and 5, so that 3 and 4 are inactive and 6 is none. */
 
@@ -17,34 +14,9 @@
 #define INVALID_NS (NVME_SC_INVALID_NS | NVME_DNR)
 #define THREE "ns.2.path=mem:1M\nns.2.sectorsize=4096\nns.5.path=mem:2M\n"
 
-struct fix {
-	struct tb *tb;
-	struct dev *dev;
-	struct tb_nvme nv;
-};
-
-static void fix_start_on(struct fix *f, enum loop_engine engine, const char *conf)
-{
-	const struct tb_opts opts = { .engine = engine, .faults = true };
-	struct err err = { .text = "" };
-
-	f->tb = tb_new(&opts);
-	f->dev = tb_add(f->tb, hw_find("nvme"), conf, &err);
-	if (!f->dev)
-		CHECK_FAIL("%s", err.text);
-	tb_nvme_start(&f->nv, f->dev, 64);
-}
-
 static void fix_start(struct fix *f, const char *conf)
 {
-	fix_start_on(f, LOOP_FAKE, conf);
-}
-
-static void fix_end(struct fix *f)
-{
-	tb_release_all(f->tb);
-	CHECK(tb_balanced(f->tb));
-	tb_free(f->tb);
+	fix_open(f, LOOP_FAKE, conf, 64);
 }
 
 static uint16_t io(struct fix *f, uint8_t opcode, uint32_t nsid, uint64_t lba, gpa_t at)
@@ -55,23 +27,6 @@ static uint16_t io(struct fix *f, uint8_t opcode, uint32_t nsid, uint64_t lba, g
 	if (opcode == NVME_CMD_DSM)
 		cmd.cdw10 = 0;
 	return tb_nvme_do(&f->nv, 1, &cmd, NULL);
-}
-
-static uint16_t admin(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10, uint32_t cdw11)
-{
-	struct nvme_sqe cmd = tb_nvme_admin(opcode, nsid, 0x10000, cdw10, cdw11);
-
-	return tb_nvme_do(&f->nv, 0, &cmd, NULL);
-}
-
-/* A command with a data page; returns the page. */
-static const uint8_t *page(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10)
-{
-	uint8_t *p = tb_mem(f->tb, 0x10000, NVME_PAGE);
-
-	memset(p, 0xee, NVME_PAGE);
-	CHECK_EQ(admin(f, opcode, nsid, cdw10, 0), 0);
-	return p;
 }
 
 static struct blk_stats stats(struct fix *f, unsigned int disk)
@@ -99,7 +54,7 @@ static void hold(struct fix *f, unsigned int disk)
 /* The numbers of a list page, up to the first zero, one digit each. */
 static const char *list(struct fix *f, uint8_t opcode, uint32_t nsid, uint32_t cdw10)
 {
-	const uint8_t *p = page(f, opcode, nsid, cdw10);
+	const uint8_t *p = fix_page(f, opcode, nsid, cdw10);
 	static char text[32];
 	unsigned int i;
 
@@ -118,9 +73,9 @@ static void identify(void)
 	struct fix f;
 
 	fix_start(&f, THREE "ns.5.eui64=0x1122334455667788\n");
-	CHECK_EQ(get_le32(page(&f, NVME_ADM_IDENTIFY, 0, 1) + 516), 5);
+	CHECK_EQ(get_le32(fix_page(&f, NVME_ADM_IDENTIFY, 0, 1) + 516), 5);
 	for (uint32_t id = 1; id <= 5; id++) {
-		const uint8_t *p = page(&f, NVME_ADM_IDENTIFY, id, 0);
+		const uint8_t *p = fix_page(&f, NVME_ADM_IDENTIFY, id, 0);
 
 		CHECK_EQ(get_le64(p), sizes[id - 1]);
 		CHECK_EQ(p[130], sizes[id - 1] ? id == 2 ? 12 : 9 : 0);
@@ -128,10 +83,10 @@ static void identify(void)
 		if (!sizes[id - 1]) {
 			for (int i = 0; i < 4096; i++)
 				CHECK_EQ(p[i], 0);
-			CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, id, 3, 0), INVALID_FIELD);
+			CHECK_EQ(fix_admin(&f, NVME_ADM_IDENTIFY, id, 3, 0), INVALID_FIELD);
 			continue;
 		}
-		CHECK_EQ(get_be64(page(&f, NVME_ADM_IDENTIFY, id, 3) + 4), names[id]);
+		CHECK_EQ(get_be64(fix_page(&f, NVME_ADM_IDENTIFY, id, 3) + 4), names[id]);
 	}
 	CHECK_EQ(names[5], 0x1122334455667788);
 	CHECK(names[1] != names[2] && names[1]);
@@ -141,9 +96,9 @@ static void identify(void)
 	CHECK_STR(list(&f, NVME_ADM_IDENTIFY, 5, 2), "");
 	CHECK_STR(list(&f, NVME_ADM_IDENTIFY, 0xfffffffd, 2), "");
 	for (uint32_t cns = 0; cns < 4; cns += 3) {
-		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 0, cns, 0), INVALID_NS);
-		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, 6, cns, 0), INVALID_NS);
-		CHECK_EQ(admin(&f, NVME_ADM_IDENTIFY, NVME_NSID_ALL, cns, 0), INVALID_NS);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_IDENTIFY, 0, cns, 0), INVALID_NS);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_IDENTIFY, 6, cns, 0), INVALID_NS);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_IDENTIFY, NVME_NSID_ALL, cns, 0), INVALID_NS);
 	}
 	fix_end(&f);
 }
@@ -203,7 +158,7 @@ static void nv14_wrong_numbers(void)
 		CHECK_EQ(io(&f, 0x19, wrong[i].nsid, 0, 0x20000),
 			 NVME_SC_INVALID_OPCODE | NVME_DNR);
 		if (wrong[i].nsid && wrong[i].nsid != NVME_NSID_ALL)
-			CHECK_EQ(admin(&f, NVME_ADM_GET_LOG, wrong[i].nsid, NVME_LOG_SMART, 0),
+			CHECK_EQ(fix_admin(&f, NVME_ADM_GET_LOG, wrong[i].nsid, NVME_LOG_SMART, 0),
 				 wrong[i].status);
 	}
 	for (unsigned int i = 0; i < 3; i++)
@@ -288,29 +243,29 @@ static void features(void)
 	struct fix f;
 
 	fix_start(&f, THREE);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 2, er, 22), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 2, er, 22), 0);
 	CHECK_EQ(feature(&f, 1, er), 0);
 	CHECK_EQ(feature(&f, 2, er), 22);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, NVME_NSID_ALL, er, 33), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, NVME_NSID_ALL, er, 33), 0);
 	CHECK_EQ(feature(&f, 1, er), 33);
 	CHECK_EQ(feature(&f, 5, er), 33);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, NVME_NSID_ALL, er, 0x10000), INVALID_FIELD);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, er, 1), INVALID_NS);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 3, er, 1), INVALID_FIELD);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 6, er, 1), INVALID_NS);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, NVME_NSID_ALL, er, 0), INVALID_FIELD);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 0, er, 0), INVALID_NS);
-	CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 4, er, 0), INVALID_FIELD);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, NVME_NSID_ALL, er, 0x10000), INVALID_FIELD);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, er, 1), INVALID_NS);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 3, er, 1), INVALID_FIELD);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 6, er, 1), INVALID_NS);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, NVME_NSID_ALL, er, 0), INVALID_FIELD);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, 0, er, 0), INVALID_NS);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, 4, er, 0), INVALID_FIELD);
 	for (size_t i = 0; i < ARRAY_LEN(shared); i++) {
 		uint32_t id = shared[i];
 
-		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 2, id, 0),
+		CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 2, id, 0),
 			 NVME_SC_FEATURE_NOT_NS | NVME_DNR);
-		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 3, id, 0), INVALID_FIELD);
-		CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 6, id, 0), INVALID_NS);
-		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 6, id, 0), INVALID_NS);
-		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, 2, id, 0), 0);
-		CHECK_EQ(admin(&f, NVME_ADM_GET_FEATURES, NVME_NSID_ALL, id, 0), 0);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 3, id, 0), INVALID_FIELD);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 6, id, 0), INVALID_NS);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, 6, id, 0), INVALID_NS);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, 2, id, 0), 0);
+		CHECK_EQ(fix_admin(&f, NVME_ADM_GET_FEATURES, NVME_NSID_ALL, id, 0), 0);
 	}
 	CHECK(tb_nvme_disable(&f.nv));
 	CHECK(tb_nvme_enable(&f.nv, 8, 8));
@@ -331,19 +286,19 @@ static void health(void)
 	CHECK_EQ(io(&f, NVME_CMD_READ, 5, 0, 0x20000), 0);
 	fault(&f, 2, BLK_FLUSH, 1);
 	CHECK_EQ(io(&f, NVME_CMD_FLUSH, 5, 0, 0), NVME_SC_WRITE_FAULT);
-	p = page(&f, NVME_ADM_GET_LOG, 1, smart);
+	p = fix_page(&f, NVME_ADM_GET_LOG, 1, smart);
 	CHECK_EQ(p[0], 0);
 	CHECK_EQ(get_le64(p + 64) + get_le64(p + 80) + get_le64(p + 160), 0);
-	p = page(&f, NVME_ADM_GET_LOG, 2, smart);
+	p = fix_page(&f, NVME_ADM_GET_LOG, 2, smart);
 	CHECK_EQ(p[0], 0);
 	CHECK_EQ(get_le64(p + 48), 1);
 	CHECK_EQ(get_le64(p + 80), 3);
-	p = page(&f, NVME_ADM_GET_LOG, 5, smart);
+	p = fix_page(&f, NVME_ADM_GET_LOG, 5, smart);
 	CHECK_EQ(p[0], 4);
 	CHECK_EQ(get_le64(p + 64), 1);
 	CHECK_EQ(get_le64(p + 160), 1);
 	for (uint32_t all = 0; all <= 1; all++) {
-		p = page(&f, NVME_ADM_GET_LOG, all ? NVME_NSID_ALL : 0, smart);
+		p = fix_page(&f, NVME_ADM_GET_LOG, all ? NVME_NSID_ALL : 0, smart);
 		CHECK_EQ(p[0], 4);
 		CHECK_EQ(get_le64(p + 64), 1);
 		CHECK_EQ(get_le64(p + 80), 3);
@@ -389,10 +344,10 @@ static void images_grow(void)
 		CHECK_EQ(ftruncate(fd[i], MIB), 0);
 	}
 	snprintf(conf, sizeof(conf), "ns.2.path=%s\nns.3.path=%s\n", path[0], path[1]);
-	fix_start_on(&f, LOOP_EPOLL, conf);
+	fix_open(&f, LOOP_EPOLL, conf, 64);
 	for (int i = 0; i < 2; i++)
 		unlink(path[i]);
-	CHECK_EQ(admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x100), 0);
+	CHECK_EQ(fix_admin(&f, NVME_ADM_SET_FEATURES, 0, NVME_FEAT_ASYNC_EVENT, 0x100), 0);
 	event_request(&f);
 	event_request(&f);
 	CHECK_EQ(ftruncate(fd[1], 2 * MIB), 0);
@@ -403,9 +358,9 @@ static void images_grow(void)
 	CHECK(!notice(&f));
 	CHECK_STR(list(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, changed), "23");
 	CHECK_STR(list(&f, NVME_ADM_GET_LOG, NVME_NSID_ALL, changed), "");
-	CHECK_EQ(get_le64(page(&f, NVME_ADM_IDENTIFY, 1, 0)), 8 * MIB / 512);
-	CHECK_EQ(get_le64(page(&f, NVME_ADM_IDENTIFY, 2, 0)), 3 * MIB / 512);
-	CHECK_EQ(get_le64(page(&f, NVME_ADM_IDENTIFY, 3, 0)), 2 * MIB / 512);
+	CHECK_EQ(get_le64(fix_page(&f, NVME_ADM_IDENTIFY, 1, 0)), 8 * MIB / 512);
+	CHECK_EQ(get_le64(fix_page(&f, NVME_ADM_IDENTIFY, 2, 0)), 3 * MIB / 512);
+	CHECK_EQ(get_le64(fix_page(&f, NVME_ADM_IDENTIFY, 3, 0)), 2 * MIB / 512);
 	CHECK_EQ(io(&f, NVME_CMD_WRITE, 3, 2 * MIB / 512 - 1, 0x20000), 0);
 	/* memory does not, and there is no fourth disk */
 	CHECK(dev_grow(f.dev, 0, &err) < 0);
@@ -422,10 +377,10 @@ static void read_only_beside(void)
 	struct fix f;
 
 	fix_start(&f, "ns.2.path=mem:1M\nns.2.ro=true\n");
-	p = page(&f, NVME_ADM_IDENTIFY, 0, 1);
+	p = fix_page(&f, NVME_ADM_IDENTIFY, 0, 1);
 	CHECK_EQ(get_le16(p + 520), BIT(0) | BIT(2) | BIT(3) | BIT(7));
-	CHECK_EQ(page(&f, NVME_ADM_IDENTIFY, 1, 0)[99], 0);
-	CHECK_EQ(page(&f, NVME_ADM_IDENTIFY, 2, 0)[99], 1);
+	CHECK_EQ(fix_page(&f, NVME_ADM_IDENTIFY, 1, 0)[99], 0);
+	CHECK_EQ(fix_page(&f, NVME_ADM_IDENTIFY, 2, 0)[99], 1);
 	CHECK_EQ(io(&f, NVME_CMD_WRITE_ZEROES, 1, 0, 0), 0);
 	CHECK_EQ(io(&f, NVME_CMD_WRITE_ZEROES, 2, 0, 0), NVME_SC_WRITE_PROTECTED | NVME_DNR);
 	CHECK_EQ(io(&f, NVME_CMD_WRITE, 2, 0, 0x20000), NVME_SC_WRITE_PROTECTED | NVME_DNR);
@@ -538,9 +493,9 @@ static void sixteen(void)
 		at += (size_t)snprintf(conf + at, sizeof(conf) - at, "ns.%d.path=mem:%dK\n", id,
 				       id * 4);
 	fix_start(&f, conf);
-	CHECK_EQ(get_le32(page(&f, NVME_ADM_IDENTIFY, 0, 1) + 516), 16);
+	CHECK_EQ(get_le32(fix_page(&f, NVME_ADM_IDENTIFY, 0, 1) + 516), 16);
 	for (uint32_t id = 2; id <= 16; id++) {
-		CHECK_EQ(get_le64(page(&f, NVME_ADM_IDENTIFY, id, 0)), id * 8);
+		CHECK_EQ(get_le64(fix_page(&f, NVME_ADM_IDENTIFY, id, 0)), id * 8);
 		CHECK_EQ(io(&f, NVME_CMD_WRITE, id, id * 8 - 1, 0x20000), 0);
 		CHECK_EQ(stats(&f, id - 1).write_bytes, 512);
 	}
